@@ -215,3 +215,108 @@ fn crc32c(bytes: &[u8]) -> u32 {
     // The algorithm is 32 bits wide, so the upper half of the result is zero.
     checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::{RealFs, SimFaults, SimFs};
+
+    fn cause(result: Result<(u32, Vec<u8>), AtomicFileError>) -> Corruption {
+        match result {
+            Err(AtomicFileError::Corrupt { cause, .. }) => cause,
+            other => panic!("not corrupt: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_back_what_was_written_and_replaces_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let missing = read_atomic(&RealFs, &path, 3);
+        assert!(matches!(missing, Err(AtomicFileError::Missing { .. })));
+        for payload in [&b"a longer payload"[..], b"", b"short"] {
+            write_atomic(&RealFs, &path, 3, payload).unwrap();
+            assert_eq!(
+                read_atomic(&RealFs, &path, 3).unwrap(),
+                (3, payload.to_vec())
+            );
+        }
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
+    }
+
+    #[test]
+    fn refuses_a_later_format() {
+        let fs = SimFs::new(0);
+        let path = Path::new("/state");
+        write_atomic(&fs, path, 4, b"x").unwrap();
+        let refused = read_atomic(&fs, path, 3);
+        assert!(
+            matches!(
+                refused,
+                Err(AtomicFileError::Version {
+                    found: 4,
+                    supported: 3,
+                    ..
+                })
+            ),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let path = Path::new("/state");
+        let len = HEADER_BYTES as u64 + 5;
+        for bit in 0..len * 8 {
+            let fs = SimFs::new(0);
+            write_atomic(&fs, path, 1, b"hello").unwrap();
+            fs.flip_bit(path, bit / 8, (bit % 8) as u8).unwrap();
+            cause(read_atomic(&fs, path, u32::MAX));
+        }
+        for cut in 0..len {
+            let fs = SimFs::new(0);
+            write_atomic(&fs, path, 1, b"hello").unwrap();
+            fs.open(path, OpenMode::ReadWrite)
+                .unwrap()
+                .set_len(cut)
+                .unwrap();
+            let expected = match cut {
+                0..32 => Corruption::Short,
+                _ => Corruption::Length,
+            };
+            assert_eq!(cause(read_atomic(&fs, path, 1)), expected);
+        }
+    }
+
+    #[test]
+    fn a_crash_at_any_step_leaves_the_old_or_the_new_bytes() {
+        let path = Path::new("/d/state");
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..100 {
+            for step in 1.. {
+                let fs = SimFs::new(seed);
+                fs.create_dir_all(Path::new("/d")).unwrap();
+                fs.sync_dir(Path::new("/")).unwrap();
+                write_atomic(&fs, path, 1, b"old").unwrap();
+                let crash_at_op = Some(fs.ops() + step);
+                fs.set_faults(SimFaults {
+                    crash_at_op,
+                    ..SimFaults::default()
+                });
+                let written = write_atomic(&fs, path, 1, &[b'n'; 9000]).is_ok();
+                let (_, found) = read_atomic(&fs.reboot(), path, 1).unwrap();
+                assert!(found == b"old" || found == [b'n'; 9000]);
+                assert!(!written || found != b"old");
+                seen.insert(found.len());
+                if written {
+                    break;
+                }
+            }
+        }
+        assert_eq!(seen.len(), 2, "both outcomes occur");
+    }
+}

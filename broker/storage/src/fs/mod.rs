@@ -11,6 +11,7 @@
 //!   one, not even by a later `sync_data` that succeeds.
 
 mod real;
+mod sim;
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
@@ -18,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use real::RealFs;
+pub use sim::{SimFaults, SimFs, is_simulated_crash};
 
 /// How [`Fs::open`] opens a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,3 +120,6 @@ pub fn read_exact_at(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Res
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
