@@ -1,0 +1,1 @@
+"""What the commands in tests/show and tests/clients share. Standard library only."""
