@@ -1,0 +1,232 @@
+//! Commands as bytes: kind, version, fields. A kind keeps its number and a version its fields for ever;
+//! new fields come as a new version of the kind, at a new metadata level.
+
+use bytes::Bytes;
+use tidemill_records::{LeaderEpoch, NodeId, PartitionId, TopicId};
+
+use super::Command;
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::image::BrokerEpoch;
+use crate::image::codec::{
+    get_levels, get_listeners, get_resource, put_levels, put_listeners, put_resource,
+};
+use crate::level::MetadataLevel;
+
+mod kind {
+    pub(super) const FORM_CLUSTER: u16 = 1;
+    pub(super) const REGISTER_BROKER: u16 = 2;
+    pub(super) const FENCE_BROKER: u16 = 3;
+    pub(super) const UNFENCE_BROKER: u16 = 4;
+    pub(super) const CREATE_TOPIC: u16 = 5;
+    pub(super) const DELETE_TOPIC: u16 = 6;
+    pub(super) const CREATE_PARTITIONS: u16 = 7;
+    pub(super) const SET_CONFIGS: u16 = 8;
+    pub(super) const ALLOCATE_PRODUCER_IDS: u16 = 9;
+    pub(super) const SET_LEVEL: u16 = 10;
+    pub(super) const CHANGE_PARTITION: u16 = 11;
+}
+
+impl Command {
+    /// The command as it is stored and sent.
+    pub fn encode(&self) -> Bytes {
+        let mut w = Writer::default();
+        w.u64(self.kind().into());
+        w.u8(1);
+        self.encode_fields(&mut w);
+        w.finish().into()
+    }
+
+    /// Reads what [`Command::encode`] wrote. [`DecodeError::Newer`] for a kind or version of a later
+    /// release: such an entry must stop a replica, since skipping it would make it differ.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        let (kind, version) = (r.u16()?, r.u8()?);
+        if version != 1 {
+            return Err(DecodeError::Newer {
+                what: "metadata command",
+                kind,
+                version,
+            });
+        }
+        let command = Self::decode_fields(kind, &mut r)?;
+        r.end()?;
+        Ok(command)
+    }
+
+    fn kind(&self) -> u16 {
+        match self {
+            Self::FormCluster { .. } => kind::FORM_CLUSTER,
+            Self::RegisterBroker { .. } => kind::REGISTER_BROKER,
+            Self::FenceBroker { .. } => kind::FENCE_BROKER,
+            Self::UnfenceBroker { .. } => kind::UNFENCE_BROKER,
+            Self::CreateTopic { .. } => kind::CREATE_TOPIC,
+            Self::DeleteTopic { .. } => kind::DELETE_TOPIC,
+            Self::CreatePartitions { .. } => kind::CREATE_PARTITIONS,
+            Self::SetConfigs { .. } => kind::SET_CONFIGS,
+            Self::AllocateProducerIds { .. } => kind::ALLOCATE_PRODUCER_IDS,
+            Self::SetLevel { .. } => kind::SET_LEVEL,
+            Self::ChangePartition { .. } => kind::CHANGE_PARTITION,
+        }
+    }
+
+    fn encode_fields(&self, w: &mut Writer) {
+        match self {
+            Self::FormCluster { cluster_id, level } => {
+                w.uuid(*cluster_id);
+                w.u64(level.0.into());
+            }
+            Self::RegisterBroker {
+                node,
+                incarnation,
+                directory,
+                rack,
+                listeners,
+                levels,
+                fenced,
+            } => {
+                w.i32(node.0);
+                w.uuid(*incarnation);
+                w.uuid(*directory);
+                w.option(rack.as_deref(), Writer::text);
+                put_listeners(w, listeners);
+                put_levels(w, *levels);
+                w.bool(*fenced);
+            }
+            Self::FenceBroker { node, epoch }
+            | Self::UnfenceBroker { node, epoch }
+            | Self::AllocateProducerIds { node, epoch } => {
+                w.i32(node.0);
+                w.i64(epoch.0);
+            }
+            Self::CreateTopic {
+                name,
+                id,
+                partitions,
+                configs,
+            } => {
+                w.text(name);
+                w.uuid(id.0);
+                put_assignments(w, partitions);
+                w.count(configs.len());
+                for (key, value) in configs {
+                    w.text(key);
+                    w.text(value);
+                }
+            }
+            Self::DeleteTopic { id } => w.uuid(id.0),
+            Self::CreatePartitions {
+                id,
+                current,
+                partitions,
+            } => {
+                w.uuid(id.0);
+                w.i32(*current);
+                put_assignments(w, partitions);
+            }
+            Self::SetConfigs { resource, changes } => {
+                put_resource(w, resource);
+                w.count(changes.len());
+                for (key, value) in changes {
+                    w.text(key);
+                    w.option(value.as_deref(), Writer::text);
+                }
+            }
+            Self::SetLevel { level } => w.u64(level.0.into()),
+            Self::ChangePartition {
+                topic,
+                partition,
+                leader_epoch,
+                partition_epoch,
+                isr,
+                leader,
+            } => {
+                w.uuid(topic.0);
+                w.i32(partition.0);
+                w.i32(leader_epoch.0);
+                w.i32(*partition_epoch);
+                w.option(isr.as_deref(), |w, isr| {
+                    w.count(isr.len());
+                    for (node, epoch) in isr {
+                        w.i32(node.0);
+                        w.i64(epoch.0);
+                    }
+                });
+                w.option(*leader, |w, leader| w.i32(leader.0));
+            }
+        }
+    }
+
+    fn decode_fields(kind: u16, r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match kind {
+            kind::FORM_CLUSTER => Self::FormCluster {
+                cluster_id: r.uuid()?,
+                level: MetadataLevel(r.u16()?),
+            },
+            kind::REGISTER_BROKER => Self::RegisterBroker {
+                node: NodeId(r.i32()?),
+                incarnation: r.uuid()?,
+                directory: r.uuid()?,
+                rack: r.option(Reader::text)?,
+                listeners: get_listeners(r)?,
+                levels: get_levels(r)?,
+                fenced: r.bool()?,
+            },
+            kind::FENCE_BROKER => Self::FenceBroker {
+                node: NodeId(r.i32()?),
+                epoch: BrokerEpoch(r.i64()?),
+            },
+            kind::UNFENCE_BROKER => Self::UnfenceBroker {
+                node: NodeId(r.i32()?),
+                epoch: BrokerEpoch(r.i64()?),
+            },
+            kind::CREATE_TOPIC => Self::CreateTopic {
+                name: r.text()?,
+                id: TopicId(r.uuid()?),
+                partitions: r.list(Reader::nodes)?,
+                configs: r.list(|r| Ok((r.text()?, r.text()?)))?,
+            },
+            kind::DELETE_TOPIC => Self::DeleteTopic {
+                id: TopicId(r.uuid()?),
+            },
+            kind::CREATE_PARTITIONS => Self::CreatePartitions {
+                id: TopicId(r.uuid()?),
+                current: r.i32()?,
+                partitions: r.list(Reader::nodes)?,
+            },
+            kind::SET_CONFIGS => Self::SetConfigs {
+                resource: get_resource(r)?,
+                changes: r.list(|r| Ok((r.text()?, r.option(Reader::text)?)))?,
+            },
+            kind::ALLOCATE_PRODUCER_IDS => Self::AllocateProducerIds {
+                node: NodeId(r.i32()?),
+                epoch: BrokerEpoch(r.i64()?),
+            },
+            kind::SET_LEVEL => Self::SetLevel {
+                level: MetadataLevel(r.u16()?),
+            },
+            kind::CHANGE_PARTITION => Self::ChangePartition {
+                topic: TopicId(r.uuid()?),
+                partition: PartitionId(r.i32()?),
+                leader_epoch: LeaderEpoch(r.i32()?),
+                partition_epoch: r.i32()?,
+                isr: r.option(|r| r.list(|r| Ok((NodeId(r.i32()?), BrokerEpoch(r.i64()?)))))?,
+                leader: r.option(|r| r.i32().map(NodeId))?,
+            },
+            _ => {
+                return Err(DecodeError::Newer {
+                    what: "metadata command",
+                    kind,
+                    version: 1,
+                });
+            }
+        })
+    }
+}
+
+fn put_assignments(w: &mut Writer, partitions: &[Vec<NodeId>]) {
+    w.count(partitions.len());
+    partitions.iter().for_each(|replicas| w.nodes(replicas));
+}
+
+#[cfg(test)]
+mod tests;

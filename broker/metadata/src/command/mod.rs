@@ -1,0 +1,154 @@
+//! The commands that change the metadata, and what comes of them. A command carries everything that
+//! decides its outcome: applying reads no clock, draws no random number and looks at nothing but the
+//! image, so every replica comes to the same result.
+
+mod codec;
+mod rejection;
+
+use std::sync::Arc;
+
+use tidemill_records::{LeaderEpoch, NodeId, PartitionId, ProducerId, TopicId};
+use uuid::Uuid;
+
+pub use rejection::{AssignmentFault, LabelFault, Rejection};
+
+use crate::image::{BrokerEpoch, ConfigResource, Listener, PartitionImage};
+use crate::level::{LevelRange, MetadataLevel};
+
+/// A key and its new value; `None` goes back to the default.
+pub type ConfigChange = (Arc<str>, Option<Arc<str>>);
+
+/// A change of the metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Gives a new cluster its id and first metadata level. The first command of every cluster.
+    FormCluster {
+        /// The cluster's id.
+        cluster_id: Uuid,
+        /// The level to start at.
+        level: MetadataLevel,
+    },
+    /// Announces a start of a broker. Whatever an earlier incarnation led gets a new leader epoch:
+    /// what that incarnation had not made durable is gone, and its readers must notice.
+    /// [`Outcome::BrokerRegistered`].
+    RegisterBroker {
+        /// The broker.
+        node: NodeId,
+        /// Drawn anew at every start; the same one again is a retry and changes no epoch.
+        incarnation: Uuid,
+        /// Identity of its data directory.
+        directory: Uuid,
+        /// Its rack.
+        rack: Option<Arc<str>>,
+        /// Where it listens.
+        listeners: Vec<Listener>,
+        /// The metadata levels that its release understands.
+        levels: LevelRange,
+        /// Whether it has to be unfenced before it may lead.
+        fenced: bool,
+    },
+    /// Takes a broker out of every ISR and elects other leaders, all in one step.
+    FenceBroker {
+        /// The broker.
+        node: NodeId,
+        /// The registration that is meant.
+        epoch: BrokerEpoch,
+    },
+    /// Lets a broker lead again, and at once what has no leader and may be led by it.
+    UnfenceBroker {
+        /// The broker.
+        node: NodeId,
+        /// The registration that is meant.
+        epoch: BrokerEpoch,
+    },
+    /// Creates a topic. [`Outcome::TopicCreated`].
+    CreateTopic {
+        /// A legal name.
+        name: Arc<str>,
+        /// A fresh id.
+        id: TopicId,
+        /// The replicas of each partition, the preferred leader first.
+        partitions: Vec<Vec<NodeId>>,
+        /// What the topic sets.
+        configs: Vec<(Arc<str>, Arc<str>)>,
+    },
+    /// Deletes a topic with its configuration.
+    DeleteTopic {
+        /// The topic.
+        id: TopicId,
+    },
+    /// Adds partitions to a topic.
+    CreatePartitions {
+        /// The topic.
+        id: TopicId,
+        /// How many partitions it has; another number rejects, so that a retry adds nothing twice.
+        current: i32,
+        /// The replicas of each new partition.
+        partitions: Vec<Vec<NodeId>>,
+    },
+    /// Changes configuration.
+    SetConfigs {
+        /// What it belongs to.
+        resource: ConfigResource,
+        /// The keys; all are changed or none.
+        changes: Vec<ConfigChange>,
+    },
+    /// Hands a block of producer ids to a broker. [`Outcome::ProducerIds`].
+    AllocateProducerIds {
+        /// The broker.
+        node: NodeId,
+        /// Its registration.
+        epoch: BrokerEpoch,
+    },
+    /// Finalises another metadata level; never a lower one.
+    SetLevel {
+        /// The level.
+        level: MetadataLevel,
+    },
+    /// Changes the ISR or the leader of one partition (AlterPartition and elections).
+    /// [`Outcome::PartitionChanged`].
+    ChangePartition {
+        /// The topic.
+        topic: TopicId,
+        /// The partition.
+        partition: PartitionId,
+        /// The leader epoch that the proposer saw.
+        leader_epoch: LeaderEpoch,
+        /// The partition epoch that the proposer saw.
+        partition_epoch: i32,
+        /// The whole new ISR with the registrations that are meant, or as it is.
+        isr: Option<Vec<(NodeId, BrokerEpoch)>>,
+        /// The new leader, out of the (new) ISR, or as it is.
+        leader: Option<NodeId>,
+    },
+}
+
+impl Command {
+    /// The lowest metadata level at which it may be written.
+    pub fn required_level(&self) -> MetadataLevel {
+        match self {
+            Self::FormCluster { .. } => MetadataLevel::UNFORMED,
+            _ => MetadataLevel::FIRST,
+        }
+    }
+}
+
+/// What a command that was taken has brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// The broker is registered under this epoch.
+    BrokerRegistered(BrokerEpoch),
+    /// The topic exists.
+    TopicCreated(TopicId),
+    /// The broker owns `count` producer ids from `first` on.
+    ProducerIds {
+        /// The first.
+        first: ProducerId,
+        /// How many.
+        count: i32,
+    },
+    /// The partition's state now.
+    PartitionChanged(PartitionImage),
+}

@@ -1,0 +1,143 @@
+//! Why a command was refused. Refusing is an outcome like any other: every replica refuses alike, and
+//! the image stays as it was.
+
+use tidemill_records::{NodeId, PartitionId, TopicId};
+
+use crate::image::BrokerEpoch;
+use crate::level::MetadataLevel;
+use crate::limits::{
+    COMMAND_BYTES_MAX, CONFIG_KEY_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIGS_PER_RESOURCE_MAX,
+    LABEL_BYTES_MAX, LISTENERS_MAX, PARTITIONS_PER_COMMAND_MAX, PARTITIONS_PER_TOPIC_MAX,
+    REPLICAS_MAX,
+};
+use crate::names::TopicNameFault;
+
+/// Why a command was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The cluster has an id already.
+    #[error("the cluster is already formed")]
+    AlreadyFormed,
+    /// The command belongs to a metadata level that is not finalised.
+    #[error("this needs metadata.version {required}, but {finalised} is finalised")]
+    LevelTooLow {
+        /// What it needs.
+        required: MetadataLevel,
+        /// What there is.
+        finalised: MetadataLevel,
+    },
+    /// A level that is lower than the finalised one, or that some broker does not understand.
+    #[error("metadata.version cannot become {wanted}: {} {min} to {max}", match .broker {
+        Some(node) => format!("broker {node} understands"),
+        None => "possible are".to_owned(),
+    })]
+    UnsupportedLevel {
+        /// The level that was asked for.
+        wanted: MetadataLevel,
+        /// The lowest that would do.
+        min: MetadataLevel,
+        /// The highest that would do.
+        max: MetadataLevel,
+        /// Who stands in the way.
+        broker: Option<NodeId>,
+    },
+    /// The encoded command is too large.
+    #[error("the command takes {0} bytes, more than {COMMAND_BYTES_MAX}")]
+    CommandTooLarge(usize),
+    /// A topic of that name exists.
+    #[error("the topic exists")]
+    TopicExists(TopicId),
+    /// No such topic.
+    #[error("there is no such topic")]
+    UnknownTopic,
+    /// The id belongs to another topic, or is nil.
+    #[error("the topic id is taken or nil")]
+    TopicIdTaken,
+    /// The name is not legal.
+    #[error(transparent)]
+    InvalidTopicName(#[from] TopicNameFault),
+    /// No partitions, or too many of them.
+    #[error(
+        "{0} partitions: one command may create 1 to {PARTITIONS_PER_COMMAND_MAX}, \
+         and a topic may have {PARTITIONS_PER_TOPIC_MAX}"
+    )]
+    PartitionCount(usize),
+    /// The topic has another number of partitions than the command says.
+    #[error("the topic has {0} partitions by now")]
+    PartitionCountChanged(i32),
+    /// A partition's replicas cannot be what the command says.
+    #[error("partition {partition}: {fault}")]
+    Assignment {
+        /// Index of the partition within the topic.
+        partition: PartitionId,
+        /// What is wrong.
+        fault: AssignmentFault,
+    },
+    /// No such partition.
+    #[error("there is no such partition")]
+    UnknownPartition,
+    /// No such broker.
+    #[error("broker {0} is not registered")]
+    UnknownBroker(NodeId),
+    /// The broker has registered anew since.
+    #[error("the broker's epoch is {0}")]
+    StaleBrokerEpoch(BrokerEpoch),
+    /// The node id is negative.
+    #[error("{0} is no node id")]
+    InvalidNodeId(NodeId),
+    /// A listener, host or rack is not as it should be.
+    #[error(transparent)]
+    InvalidLabel(#[from] LabelFault),
+    /// The partition has another leader epoch by now.
+    #[error("the leader epoch is not the current one")]
+    StaleLeaderEpoch,
+    /// The partition has changed since.
+    #[error("the partition epoch is {0} by now")]
+    StalePartitionEpoch(i32),
+    /// The new ISR is empty, names a broker twice, or one that is no replica.
+    #[error("the in-sync replicas are not a set of replicas")]
+    InvalidIsr,
+    /// A member of the new ISR is fenced or has registered anew.
+    #[error("broker {0} is fenced or has restarted")]
+    IneligibleReplica(NodeId),
+    /// The leader is not in the ISR, or fenced.
+    #[error("broker {0} cannot lead the partition")]
+    IneligibleLeader(NodeId),
+    /// A key or value is too long, or there are too many.
+    #[error(
+        "configuration: at most {CONFIGS_PER_RESOURCE_MAX} keys of 1 to {CONFIG_KEY_BYTES_MAX} bytes \
+         with values of up to {CONFIG_VALUE_BYTES_MAX} bytes"
+    )]
+    ConfigTooLarge,
+    /// All producer ids were handed out.
+    #[error("there are no producer ids left")]
+    ProducerIdsExhausted,
+}
+
+/// What is wrong with the replicas of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AssignmentFault {
+    /// None at all, or too many.
+    #[error("{0} replicas; there must be 1 to {REPLICAS_MAX}")]
+    Count(usize),
+    /// The same broker twice.
+    #[error("broker {0} is named twice")]
+    Duplicate(NodeId),
+    /// A broker that is not registered.
+    #[error("broker {0} is not registered")]
+    UnknownBroker(NodeId),
+    /// Nobody could lead it.
+    #[error("all its brokers are fenced")]
+    AllFenced,
+}
+
+/// What is wrong with a listener, host or rack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LabelFault {
+    /// Empty, or too long.
+    #[error("a listener, host or rack has {0} bytes; there must be 1 to {LABEL_BYTES_MAX}")]
+    Bytes(usize),
+    /// No listener, too many, or two of one name.
+    #[error("there must be 1 to {LISTENERS_MAX} listeners of different names")]
+    Listeners,
+}

@@ -1,0 +1,76 @@
+//! Which topic names are legal: Kafka's rule, since every client and tool knows it.
+
+use crate::limits::TOPIC_NAME_CHARS_MAX;
+
+/// Why a topic's name is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TopicNameFault {
+    /// It is empty.
+    #[error("the topic name is empty")]
+    Empty,
+    /// It is "." or "..", which name directories.
+    #[error("the topic name cannot be \".\" or \"..\"")]
+    Dots,
+    /// It is too long.
+    #[error("the topic name has {0} characters, more than {TOPIC_NAME_CHARS_MAX}")]
+    TooLong(usize),
+    /// It holds another character than ASCII letters, digits, '.', '_' and '-'.
+    #[error("the topic name holds {0:?}; legal are ASCII letters, digits, '.', '_' and '-'")]
+    IllegalCharacter(char),
+}
+
+/// Checks a topic's name. That '.' and '_' collide in metric names is for tools to warn of.
+pub fn check_topic_name(name: &str) -> Result<(), TopicNameFault> {
+    if name.is_empty() {
+        return Err(TopicNameFault::Empty);
+    }
+    if name == "." || name == ".." {
+        return Err(TopicNameFault::Dots);
+    }
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if let Some(c) = name.chars().find(|&c| !legal(c)) {
+        return Err(TopicNameFault::IllegalCharacter(c));
+    }
+    if name.len() > TOPIC_NAME_CHARS_MAX {
+        return Err(TopicNameFault::TooLong(name.len()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_kafka_takes() {
+        for name in [
+            "a",
+            "...",
+            ".a",
+            "__consumer_offsets",
+            "A-b_c.9",
+            &"x".repeat(249),
+        ] {
+            assert_eq!(check_topic_name(name), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_kafka_refuses() {
+        use TopicNameFault::*;
+        let long = "x".repeat(250);
+        let cases = [
+            ("", Empty),
+            (".", Dots),
+            ("..", Dots),
+            (long.as_str(), TooLong(250)),
+            ("a b", IllegalCharacter(' ')),
+            ("a/b", IllegalCharacter('/')),
+            ("a\0", IllegalCharacter('\0')),
+            ("ä", IllegalCharacter('ä')),
+        ];
+        for (name, fault) in cases {
+            assert_eq!(check_topic_name(name), Err(fault), "{name:?}");
+        }
+    }
+}
