@@ -147,3 +147,6 @@ impl Deref for RecordBatch {
         &self.header
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,3 +104,6 @@ impl fmt::Display for Compression {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests;

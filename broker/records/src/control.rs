@@ -110,3 +110,68 @@ fn versioned(bytes: &[u8]) -> Option<&[u8]> {
     let (version, rest) = bytes.split_first_chunk()?;
     (i16::from_be_bytes(*version) >= VERSION).then_some(rest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control(
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<Option<ControlRecord>, ControlError> {
+        let mut builder = RecordBatchBuilder::new(Compression::None).control();
+        builder.push(0, key, value, &Headers::default());
+        builder.build().expect("a batch").control_record()
+    }
+
+    #[test]
+    fn later_versions_read_as_the_first() {
+        let marker = EndTransactionMarker {
+            coordinator_epoch: 258,
+        };
+        assert_eq!(
+            control(Some(&[0, 9, 0, 1, 7]), Some(&[0, 9, 0, 0, 1, 2, 7, 7])),
+            Ok(Some(ControlRecord::Commit(marker))),
+        );
+        assert_eq!(
+            control(Some(&[0, 0, 0, 6]), None),
+            Ok(Some(ControlRecord::Other(6)))
+        );
+    }
+
+    #[test]
+    fn malformed_control_records_are_refused() {
+        let value = [0, 0, 0, 0, 0, 1];
+        for key in [
+            None,
+            Some(&[][..]),
+            Some(&[0, 0, 0]),
+            Some(&[0xff, 0xff, 0, 0]),
+        ] {
+            assert_eq!(
+                control(key, Some(&value)),
+                Err(ControlError::Malformed),
+                "{key:?}"
+            );
+        }
+        for value in [
+            None,
+            Some(&[][..]),
+            Some(&[0, 0, 0, 0, 0]),
+            Some(&[0xff, 0xff, 0, 0, 0, 0]),
+        ] {
+            assert_eq!(
+                control(Some(&[0, 0, 0, 0]), value),
+                Err(ControlError::Malformed),
+                "{value:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn data_batches_have_no_control_record() {
+        let mut builder = RecordBatchBuilder::new(Compression::None);
+        builder.push(0, Some(&[0, 0, 0, 1]), Some(&[0; 6]), &Headers::default());
+        assert_eq!(builder.build().expect("a batch").control_record(), Ok(None));
+    }
+}

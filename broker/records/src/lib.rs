@@ -10,6 +10,8 @@ mod batch;
 mod builder;
 mod compression;
 mod control;
+#[cfg(test)]
+mod golden;
 mod header;
 mod ids;
 mod partitioner;
