@@ -35,7 +35,7 @@ pub struct RecordBatch {
 impl RecordBatch {
     /// Takes the batch at the front of `bytes`, sharing them, and says how many bytes it occupies.
     pub fn parse(bytes: &Bytes, rules: BatchRules) -> Result<(Self, usize), BatchError> {
-        let header = BatchHeader::read(bytes)?;
+        let header = BatchHeader::read_layout(bytes)?;
         let size = header.size_bytes();
         let Some(covered) = bytes.get(CRC_FROM..size) else {
             return Err(BatchError::Truncated {
@@ -47,6 +47,8 @@ impl RecordBatch {
         if stored != computed {
             return Err(BatchError::Crc { stored, computed });
         }
+        // After the CRC: what the wire has damaged is not the producer's fault, and it may try again.
+        header.check_stored()?;
         if rules == BatchRules::Produced {
             header.check_produced()?;
         }

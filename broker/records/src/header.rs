@@ -151,6 +151,14 @@ impl BatchHeader {
     /// Reads the header at the front of `bytes` and checks that offsets, count and codec are possible. The
     /// records need not be there: this is for walking files.
     pub fn read(bytes: &[u8]) -> Result<Self, BatchError> {
+        let header = Self::read_layout(bytes)?;
+        header.check_stored()?;
+        Ok(header)
+    }
+
+    /// Reads a header of this format whose length is possible. Its other getters may panic until
+    /// [`Self::check_stored`] has passed.
+    pub(crate) fn read_layout(bytes: &[u8]) -> Result<Self, BatchError> {
         let truncated = BatchError::Truncated {
             needed: HEADER_BYTES,
             available: bytes.len(),
@@ -167,13 +175,11 @@ impl BatchHeader {
             old @ (0 | 1) => return Err(BatchError::UnsupportedMagic(old)),
             unknown => return Err(HeaderFault::Magic(unknown).into()),
         }
-        let header = Self(*bytes.first_chunk::<HEADER_BYTES>().ok_or(truncated)?);
-        header.check_stored()?;
-        Ok(header)
+        Ok(Self(*bytes.first_chunk::<HEADER_BYTES>().ok_or(truncated)?))
     }
 
     /// What holds for any batch in a log, compacted ones included.
-    fn check_stored(&self) -> Result<(), HeaderFault> {
+    pub(crate) fn check_stored(&self) -> Result<(), HeaderFault> {
         let codec = (self.attributes() & CODEC_MASK) as u8;
         if Compression::from_code(codec).is_none() {
             return Err(HeaderFault::Codec(codec));
