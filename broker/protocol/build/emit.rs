@@ -410,8 +410,10 @@ impl StructEmitter<'_> {
         } else {
             code.line("fn size_min(version: i16) -> usize {");
             code.line("match version {");
-            for (until, size) in runs {
-                code.line(format!("..={until} => {size},"));
+            let mut first = String::new();
+            for (last, size) in runs {
+                code.line(format!("{first}..={last} => {size},"));
+                first = (last + 1).to_string();
             }
             code.line(format!("_ => {last},"));
             code.line("}");

@@ -11,7 +11,7 @@ macro_rules! api_keys {
             /// The key of a code that Kafka has given a name.
             pub fn from_code(code: i16) -> Option<ApiKey> {
                 match code {
-                    $($code)|* => Some(ApiKey(code)),
+                    $($code => Some(ApiKey::$constant),)*
                     _ => None,
                 }
             }
