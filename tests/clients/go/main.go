@@ -1,31 +1,22 @@
-// Checks a broker with franz-go, a Kafka client that shares no code with librdkafka or the Java one.
+// A client of franz-go, which shares no code with librdkafka or the Java client.
 //
-//	franz-go -bootstrap HOST:PORT [-records N]
+//	franz-go check   -bootstrap HOST:PORT [-records N]
+//	franz-go produce -bootstrap HOST:PORT -topic T -codec C    lines of stdin become values
+//	franz-go consume -bootstrap HOST:PORT -topic T -count N    "CODEC VALUE" lines, all partitions
 //
-// Each check is one line on stdout, "ok NAME COUNT" or "FAIL NAME: reason"; the exit code is 1 when
-// any failed. Topics and groups are the program's own and are deleted at the end.
+// The exit code is 0 when all went well, else 1.
 package main
 
 import (
-	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"strconv"
-	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-const (
-	topic      = "franz-go"
-	groupName  = "franz-go-group"
-	partitions = 3
-	deadline   = 60 * time.Second
-)
+const deadline = 60 * time.Second
 
 var codecs = []struct {
 	name  string
@@ -40,298 +31,33 @@ var codecs = []struct {
 }
 
 func main() {
-	bootstrap := flag.String("bootstrap", "127.0.0.1:9092", "broker to check")
-	records := flag.Int("records", 500, "records for each codec")
-	flag.Parse()
-	run := &run{bootstrap: *bootstrap, records: *records}
-	run.check("admin.create", run.create)
-	for code := range codecs {
-		run.check("produce."+codecs[code].name, func(ctx context.Context) (int, error) { return run.produce(ctx, code) })
+	verb := ""
+	if len(os.Args) > 1 {
+		verb = os.Args[1]
 	}
-	run.check("consume", run.consume)
-	run.check("fetch-at-timestamp", run.offsetsByTime)
-	run.check("group.cooperative", run.group)
-	run.check("admin.lag", run.lag)
-	run.check("admin.configs", run.configs)
-	run.check("admin.delete", run.remove)
-	if run.failed {
+	flags := flag.NewFlagSet(verb, flag.ExitOnError)
+	bootstrap := flags.String("bootstrap", "127.0.0.1:9092", "address of the broker")
+	records := flags.Int("records", 500, "check: records for each codec")
+	topic := flags.String("topic", "", "produce, consume: the topic")
+	codec := flags.String("codec", "none", "produce: compression of the batches")
+	count := flags.Int("count", 0, "consume: records to wait for")
+	var err error
+	switch verb {
+	case "check", "produce", "consume":
+		_ = flags.Parse(os.Args[2:]) // ExitOnError
+	}
+	switch verb {
+	case "check":
+		err = checkAll(*bootstrap, *records)
+	case "produce":
+		err = produceLines(*bootstrap, *topic, *codec)
+	case "consume":
+		err = consumeLines(*bootstrap, *topic, *count)
+	default:
+		err = fmt.Errorf("unknown verb %q: check, produce or consume", verb)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "franz-go: %v\n", err)
 		os.Exit(1)
 	}
-}
-
-type run struct {
-	bootstrap string
-	records   int
-	began     time.Time
-	failed    bool
-}
-
-func (r *run) check(name string, body func(context.Context) (int, error)) {
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	defer cancel()
-	if count, err := body(ctx); err != nil {
-		r.failed = true
-		fmt.Printf("FAIL %s: %v\n", name, err)
-	} else {
-		fmt.Printf("ok %s %d\n", name, count)
-	}
-}
-
-func (r *run) client(options ...kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append(options, kgo.SeedBrokers(r.bootstrap))...)
-}
-
-func (r *run) admin() (*kadm.Client, error) {
-	client, err := r.client()
-	if err != nil {
-		return nil, err
-	}
-	return kadm.NewClient(client), nil
-}
-
-func (r *run) total() int { return r.records * len(codecs) }
-
-func value(codec, index int) string {
-	return fmt.Sprintf("%s record %d of a value that repeats, repeats, repeats", codecs[codec].name, index)
-}
-
-func (r *run) create(ctx context.Context) (int, error) {
-	admin, err := r.admin()
-	if err != nil {
-		return 0, err
-	}
-	defer admin.Close()
-	segment := "1048576"
-	if _, err := admin.CreateTopic(ctx, partitions, 1, map[string]*string{"segment.bytes": &segment}, topic); err != nil {
-		return 0, err
-	}
-	details, err := admin.ListTopics(ctx, topic)
-	if err != nil {
-		return 0, err
-	}
-	if found := len(details[topic].Partitions); found != partitions {
-		return 0, fmt.Errorf("%d partitions, expected %d", found, partitions)
-	}
-	return partitions, details.Error()
-}
-
-// Idempotent (franz-go's default), every record acknowledged.
-func (r *run) produce(ctx context.Context, codec int) (int, error) {
-	if r.began.IsZero() {
-		r.began = time.Now()
-	}
-	client, err := r.client(kgo.ProducerBatchCompression(codecs[codec].codec), kgo.DefaultProduceTopic(topic))
-	if err != nil {
-		return 0, err
-	}
-	defer client.Close()
-	batch := make([]*kgo.Record, r.records)
-	for i := range batch {
-		batch[i] = &kgo.Record{
-			Key:     []byte(strconv.Itoa(i)),
-			Value:   []byte(value(codec, i)),
-			Headers: []kgo.RecordHeader{{Key: "codec", Value: []byte(codecs[codec].name)}, {Key: "empty"}},
-		}
-	}
-	return len(batch), client.ProduceSync(ctx, batch...).FirstErr()
-}
-
-// Reads all partitions from the start without a group and checks each record and its batch's codec.
-func (r *run) consume(ctx context.Context) (int, error) {
-	client, err := r.client(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		return 0, err
-	}
-	defer client.Close()
-	seen := make(map[string]bool, r.total())
-	for len(seen) < r.total() {
-		fetches := client.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			return len(seen), fmt.Errorf("after %d of %d: %w", len(seen), r.total(), err)
-		}
-		for _, record := range fetches.Records() {
-			if err := checkRecord(record, seen); err != nil {
-				return len(seen), err
-			}
-		}
-	}
-	return len(seen), nil
-}
-
-func checkRecord(record *kgo.Record, seen map[string]bool) error {
-	codec := int(record.Attrs.CompressionType())
-	if codec >= len(codecs) || len(record.Headers) != 2 || string(record.Headers[0].Value) != codecs[codec].name {
-		return fmt.Errorf("offset %d: codec %d with headers %v", record.Offset, codec, record.Headers)
-	}
-	index, err := strconv.Atoi(string(record.Key))
-	if err != nil || string(record.Value) != value(codec, index) {
-		return fmt.Errorf("offset %d: wrong value %q", record.Offset, record.Value)
-	}
-	id := fmt.Sprintf("%d/%d", codec, index)
-	if seen[id] {
-		return fmt.Errorf("record %s came twice", id)
-	}
-	seen[id] = true
-	return nil
-}
-
-func (r *run) offsetsByTime(ctx context.Context) (int, error) {
-	admin, err := r.admin()
-	if err != nil {
-		return 0, err
-	}
-	defer admin.Close()
-	first, err := admin.ListOffsetsAfterMilli(ctx, r.began.UnixMilli()-1000, topic)
-	if err != nil {
-		return 0, err
-	}
-	ends, err := admin.ListEndOffsets(ctx, topic)
-	if err != nil {
-		return 0, err
-	}
-	var sum int64
-	for partition, end := range ends[topic] {
-		if from := first[topic][partition]; from.Offset != 0 || end.Err != nil || from.Err != nil {
-			return 0, fmt.Errorf("partition %d: first offset after the start %d (%v), end %d (%v)",
-				partition, from.Offset, from.Err, end.Offset, end.Err)
-		}
-		sum += end.Offset
-	}
-	if int(sum) != r.total() {
-		return 0, fmt.Errorf("end offsets sum up to %d, expected %d", sum, r.total())
-	}
-	return int(sum), nil
-}
-
-// Two members with the cooperative balancer share the partitions and commit; the second joins while
-// the first is reading.
-func (r *run) group(ctx context.Context) (int, error) {
-	var lock sync.Mutex
-	seen := make(map[string]bool, r.total())
-	member := func(ready chan<- struct{}) error {
-		client, err := r.client(
-			kgo.ConsumeTopics(topic), kgo.ConsumerGroup(groupName), kgo.Balancers(kgo.CooperativeStickyBalancer()),
-			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(), kgo.SessionTimeout(10*time.Second),
-			kgo.FetchMaxPartitionBytes(4096), kgo.FetchMaxBytes(8192),
-		)
-		if err != nil {
-			return err
-		}
-		defer client.Close()
-		for {
-			poll, cancel := context.WithTimeout(ctx, time.Second)
-			fetches := client.PollFetches(poll)
-			cancel()
-			if err := fetches.Err(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-				return err
-			}
-			records := fetches.Records()
-			if len(records) > 0 {
-				if err := client.CommitRecords(ctx, records...); err != nil {
-					return err
-				}
-				if ready != nil {
-					close(ready)
-					ready = nil
-				}
-			}
-			lock.Lock()
-			for _, record := range records {
-				seen[fmt.Sprintf("%d/%d", record.Partition, record.Offset)] = true
-			}
-			count := len(seen)
-			lock.Unlock()
-			if count >= r.total() {
-				return nil
-			}
-			if ctx.Err() != nil {
-				return fmt.Errorf("read %d of %d: %w", count, r.total(), ctx.Err())
-			}
-		}
-	}
-	results := make(chan error, 2)
-	ready := make(chan struct{})
-	go func() { results <- member(ready) }()
-	select {
-	case <-ready:
-	case err := <-results:
-		results <- err
-	}
-	go func() { results <- member(nil) }()
-	err := errors.Join(<-results, <-results)
-	return len(seen), err
-}
-
-func (r *run) lag(ctx context.Context) (int, error) {
-	admin, err := r.admin()
-	if err != nil {
-		return 0, err
-	}
-	defer admin.Close()
-	lags, err := admin.Lag(ctx, groupName)
-	if err != nil {
-		return 0, err
-	}
-	if err := lags.Error(); err != nil {
-		return 0, err
-	}
-	if total := lags[groupName].Lag.Total(); total != 0 {
-		return 0, fmt.Errorf("lag %d after everything was committed", total)
-	}
-	return len(lags), nil
-}
-
-func (r *run) configs(ctx context.Context) (int, error) {
-	admin, err := r.admin()
-	if err != nil {
-		return 0, err
-	}
-	defer admin.Close()
-	retention := "-1"
-	changes := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "retention.ms", Value: &retention}}
-	altered, err := admin.AlterTopicConfigs(ctx, changes, topic)
-	if err != nil {
-		return 0, err
-	}
-	for _, one := range altered {
-		if one.Err != nil {
-			return 0, one.Err
-		}
-	}
-	described, err := admin.DescribeTopicConfigs(ctx, topic)
-	if err != nil {
-		return 0, err
-	}
-	resource, err := described.On(topic, nil)
-	if err != nil {
-		return 0, err
-	}
-	values := map[string]string{}
-	for _, config := range resource.Configs {
-		values[config.Key] = config.MaybeValue()
-	}
-	if values["retention.ms"] != "-1" || values["segment.bytes"] != "1048576" {
-		return 0, fmt.Errorf("retention.ms is %q, segment.bytes %q", values["retention.ms"], values["segment.bytes"])
-	}
-	return len(values), nil
-}
-
-func (r *run) remove(ctx context.Context) (int, error) {
-	admin, err := r.admin()
-	if err != nil {
-		return 0, err
-	}
-	defer admin.Close()
-	groups, err := admin.DeleteGroups(ctx, groupName)
-	if err != nil {
-		return 0, err
-	}
-	if err := groups.Error(); err != nil {
-		return 0, err
-	}
-	topics, err := admin.DeleteTopics(ctx, topic)
-	if err != nil {
-		return 0, err
-	}
-	return len(groups) + len(topics), topics.Error()
 }

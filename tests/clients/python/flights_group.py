@@ -16,7 +16,7 @@ import os
 import signal
 import time
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 
 class Member:
@@ -27,7 +27,6 @@ class Member:
         self.lines = []
         self.position = {}  # partition -> next offset, for what was read and not yet committed
         self.running = True
-        self.last_error = None
         self.consumer = Consumer({
             "bootstrap.servers": options.bootstrap,
             "group.id": options.group,
@@ -46,10 +45,9 @@ class Member:
         self.lines.append(f"{time.monotonic_ns()} {kind} {what}\n")
 
     def error(self, error):
-        """A broker that is down is reported several times a second; once is enough."""
-        if error.code() != self.last_error:
+        """A broker that is down is no news, and would be reported several times a second."""
+        if error.code() not in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
             self.tell("E", repr(str(error)))
-        self.last_error = error.code()
 
     def write(self):
         if self.lines:

@@ -32,6 +32,13 @@ class Show:
         (self.ok if good else self.fail)(what, figure)
         return good
 
+    def forward(self, prefix, lines):
+        """The `ok NAME FIGURE` and `FAIL NAME reason` lines of another program."""
+        for line in lines:
+            outcome, name, figure = (line.split(" ", 2) + ["", ""])[:3]
+            if outcome in ("ok", "FAIL"):
+                self.check(f"{prefix} {name}", outcome == "ok", figure)
+
     def finish(self, summary=""):
         """Prints the verdict and ends the program: 0 when at least one check passed and none failed."""
         good = not self.failures and self.passed > 0
