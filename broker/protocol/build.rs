@@ -3,14 +3,18 @@
 //!
 //! The generated files lie in `OUT_DIR`, are meant to be read, and are:
 //! `messages.rs` (modules and table), `MODULE.rs` for each module, and `arbitrary.rs`, which only the
-//! tests include.
+//! tests include, as they do `everything.rs` (`src/everything`).
 
 #[path = "build/emit.rs"]
 mod emit;
 #[path = "build/emit_arbitrary.rs"]
 mod emit_arbitrary;
+#[path = "build/emit_read.rs"]
+mod emit_read;
 #[path = "build/emit_table.rs"]
 mod emit_table;
+#[path = "build/emit_write.rs"]
+mod emit_write;
 #[path = "build/parse.rs"]
 mod parse;
 #[path = "build/resolve.rs"]
@@ -25,6 +29,7 @@ use schema::{Kind, Module};
 
 fn main() {
     println!("cargo::rerun-if-changed=schema");
+    println!("cargo::rerun-if-changed=src/everything/everything.schema");
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=build.rs");
     if let Err(error) = generate() {
@@ -43,6 +48,9 @@ fn generate() -> Result<(), String> {
             &emit::module(module),
         )?;
     }
+    let everything = Path::new("src/everything/everything.schema");
+    let everything = record_module(everything, vec![everything.to_owned()])?;
+    write(&out.join("everything.rs"), &emit::module(&everything))?;
     write(&out.join("messages.rs"), &emit_table::messages(&modules))?;
     write(
         &out.join("arbitrary.rs"),
@@ -143,6 +151,10 @@ fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a build script runs before there are seams"
+)]
 fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }

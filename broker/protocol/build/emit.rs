@@ -112,7 +112,7 @@ fn rust_type(ty: &Type) -> String {
 }
 
 /// Least bytes of a value on the wire.
-fn size_min(schema: &Schema, ty: &Type, version: i16) -> usize {
+pub(crate) fn size_min(schema: &Schema, ty: &Type, version: i16) -> usize {
     let flexible = schema.is_flexible(version);
     match ty {
         Type::Bool | Type::I8 => 1,
@@ -154,19 +154,8 @@ pub(crate) fn condition(versions: Versions, scope: Versions) -> Option<String> {
     }
 }
 
-/// The opposite of `condition`; `None` if never true.
-fn absence(versions: Versions, scope: Versions) -> Option<String> {
-    let Versions { first, last } = versions;
-    match (first > scope.first, last < scope.last) {
-        (false, false) => None,
-        (true, false) => Some(format!("version < {first}")),
-        (false, true) => Some(format!("version > {last}")),
-        (true, true) => Some(format!("!({first}..={last}).contains(&version)")),
-    }
-}
-
 /// The default value as Rust code.
-fn default_value(field: &Field) -> String {
+pub(crate) fn default_value(field: &Field) -> String {
     let zero = || match &field.ty {
         Type::Bool => "false".to_owned(),
         Type::F64 => "0.0".to_owned(),
@@ -188,38 +177,10 @@ fn default_value(field: &Field) -> String {
     }
 }
 
-/// Whether the field differs from its default, as Rust code.
-fn is_set(field: &Field) -> String {
-    let name = &field.name;
-    match (&field.default, &field.ty) {
-        (Default::Zero, _) if field.nullable.is_some() => format!("self.{name}.is_some()"),
-        (Default::Zero, Type::Bool) => format!("self.{name}"),
-        (Default::Zero, Type::F64) => format!("self.{name} != 0.0"),
-        (Default::Zero, Type::Uuid) => format!("!self.{name}.is_nil()"),
-        (Default::Zero, Type::Struct(part)) => format!("self.{name} != {part}::default()"),
-        (Default::Zero, Type::String | Type::Bytes | Type::Records | Type::Array(_)) => {
-            format!("!self.{name}.is_empty()")
-        }
-        (Default::Zero, _) => format!("self.{name} != 0"),
-        (Default::SomeEmpty, Type::Struct(part)) => {
-            format!("self.{name} != Some({part}::default())")
-        }
-        (Default::SomeEmpty, _) => {
-            format!("self.{name}.as_ref().is_none_or(|value| !value.is_empty())")
-        }
-        (Default::Number(_), Type::Bool) => format!("!self.{name}"),
-        (Default::Number(number), _) => format!("self.{name} != {number}"),
-        (Default::Text(text), _) if field.nullable.is_some() => {
-            format!("self.{name}.as_deref() != Some(\"{text}\")")
-        }
-        (Default::Text(text), _) => format!("self.{name} != \"{text}\""),
-    }
-}
-
 /// Writes everything about one struct.
-struct StructEmitter<'a> {
-    schema: &'a Schema,
-    part: &'a Struct,
+pub(crate) struct StructEmitter<'a> {
+    pub(crate) schema: &'a Schema,
+    pub(crate) part: &'a Struct,
 }
 
 impl StructEmitter<'_> {
@@ -241,7 +202,7 @@ impl StructEmitter<'_> {
     }
 
     /// The versions of the struct that are flexible, if any.
-    fn flexible(&self) -> Option<Versions> {
+    pub(crate) fn flexible(&self) -> Option<Versions> {
         let flexible = Versions {
             first: self.schema.flexible?,
             last: i16::MAX,
@@ -258,11 +219,11 @@ impl StructEmitter<'_> {
         }
     }
 
-    fn plain_fields(&self) -> impl Iterator<Item = &Field> {
+    pub(crate) fn plain_fields(&self) -> impl Iterator<Item = &Field> {
         self.part.fields.iter().filter(|field| field.tag.is_none())
     }
 
-    fn tagged_fields(&self) -> Vec<(u32, &Field)> {
+    pub(crate) fn tagged_fields(&self) -> Vec<(u32, &Field)> {
         let tagged = self
             .part
             .fields
@@ -423,7 +384,14 @@ impl StructEmitter<'_> {
     }
 
     /// The head of `read` or `write`, which names only those parameters that the body needs.
-    fn function(&self, code: &mut Code, body: &Code, before: &str, coder: &str, after: &str) {
+    pub(crate) fn function(
+        &self,
+        code: &mut Code,
+        body: &Code,
+        before: &str,
+        coder: &str,
+        after: &str,
+    ) {
         let coder_name = coder.split(':').next().expect("a split has a first part");
         let unused = |name| if uses(&body.text, name) { "" } else { "_" };
         let flexible = uses(&body.text, "flexible");
@@ -449,190 +417,6 @@ impl StructEmitter<'_> {
             code.line(line.trim_start());
         }
         code.line("}");
-    }
-
-    fn read_fn(&self, code: &mut Code) {
-        let mut body = Code::default();
-        let tagged = self.tagged_fields();
-        body.line(if tagged.is_empty() {
-            "Ok(Self {"
-        } else {
-            "let mut message = Self {"
-        });
-        for field in &self.part.fields {
-            match field.tag {
-                None => self.read_plain(&mut body, field),
-                Some(_) => body.line(format!("{}: {},", field.name, default_value(field))),
-            }
-        }
-        if tagged.is_empty() {
-            if self.flexible().is_some() {
-                body.line("unknown_tagged_fields: d.unknown_tagged_fields(flexible)?,");
-            }
-            body.line("})");
-        } else {
-            body.line("unknown_tagged_fields: Vec::new(),");
-            body.line("};");
-            self.read_tagged(&mut body, &tagged);
-            body.line("Ok(message)");
-        }
-        self.function(code, &body, "read(", "d: &mut Decoder", "Self");
-    }
-
-    fn read_plain(&self, body: &mut Code, field: &Field) {
-        let name = &field.name;
-        match condition(field.versions, self.part.scope) {
-            None => {
-                let value = self.read_value(field);
-                body.line(format!("{name}: {value},"));
-            }
-            Some(condition) => {
-                body.line(format!("{name}: if {condition} {{"));
-                body.line(self.read_value(field));
-                body.line("} else {");
-                body.line(default_value(field));
-                body.line("},");
-            }
-        }
-    }
-
-    fn read_tagged(&self, body: &mut Code, tagged: &[(u32, &Field)]) {
-        let flexible = self
-            .flexible()
-            .expect("resolve allows tags only where versions flex");
-        body.line("if flexible {");
-        body.line("let unknown = d.tagged_fields(|d, tag| {");
-        body.line("match tag {");
-        for (tag, field) in tagged {
-            let guard = condition(field.versions, flexible);
-            let guard = guard.map_or_else(String::new, |condition| format!(" if {condition}"));
-            let value = self.read_value(field);
-            body.line(format!("{tag}{guard} => message.{} = {value},", field.name));
-        }
-        body.line("_ => return Ok(false),");
-        body.line("}");
-        body.line("Ok(true)");
-        body.line("})?;");
-        body.line("message.unknown_tagged_fields = unknown;");
-        body.line("}");
-    }
-
-    /// Reads a field in the versions that have it.
-    fn read_value(&self, field: &Field) -> String {
-        let plain = read_call(self.schema, &field.ty, false);
-        let Some(nullable) = field.nullable else {
-            return plain;
-        };
-        let null = read_call(self.schema, &field.ty, true);
-        match condition(nullable, field.versions) {
-            None => null,
-            Some(condition) => format!("if {condition} {{ {null} }} else {{ Some({plain}) }}"),
-        }
-    }
-
-    fn write_fn(&self, code: &mut Code) {
-        let mut body = Code::default();
-        for field in self.plain_fields() {
-            self.write_plain(&mut body, field);
-        }
-        for (_, field) in self.tagged_fields() {
-            if let (false, Some(absent)) =
-                (field.ignorable, absence(field.versions, self.part.scope))
-            {
-                body.line(format!("if ({absent}) && {} {{", is_set(field)));
-                body.line(self.refuse(&field.name));
-                body.line("}");
-            }
-        }
-        self.write_tags(&mut body);
-        body.line("Ok(())");
-        self.function(code, &body, "write(&self, ", "e: &mut Encoder", "()");
-    }
-
-    fn refuse(&self, field: &str) -> String {
-        let part = &self.part.name;
-        format!("return Err(EncodeError::not_in_version(\"{part}\", \"{field}\", version));")
-    }
-
-    fn write_plain(&self, body: &mut Code, field: &Field) {
-        let Some(condition) = condition(field.versions, self.part.scope) else {
-            self.write_value(body, field);
-            return;
-        };
-        body.line(format!("if {condition} {{"));
-        self.write_value(body, field);
-        if !field.ignorable {
-            body.line(format!("}} else if {} {{", is_set(field)));
-            body.line(self.refuse(&field.name));
-        }
-        body.line("}");
-    }
-
-    fn write_tags(&self, body: &mut Code) {
-        let Some(flexible) = self.flexible() else {
-            return;
-        };
-        body.line("if flexible {");
-        let tagged = self.tagged_fields();
-        let mut known = Vec::new();
-        for (_, field) in &tagged {
-            let name = &field.name;
-            let set = is_set(field);
-            match condition(field.versions, flexible) {
-                None => body.line(format!("let has_{name} = {set};")),
-                Some(condition) => {
-                    body.line(format!("let has_{name} = {condition} && {set};"));
-                }
-            }
-            known.push(format!("usize::from(has_{name})"));
-        }
-        let known = if known.is_empty() {
-            "0".to_owned()
-        } else {
-            known.join(" + ")
-        };
-        let mutable = if tagged.is_empty() { "" } else { "mut " };
-        let unknown = "&self.unknown_tagged_fields";
-        body.line(format!(
-            "let {mutable}tags = e.tagged_fields({known}, {unknown})?;"
-        ));
-        for (tag, field) in &tagged {
-            body.line(format!("if has_{} {{", field.name));
-            body.line(format!("tags.field({tag}, |e| {{"));
-            self.write_value(body, field);
-            body.line("Ok(())");
-            body.line("})?;");
-            body.line("}");
-        }
-        body.line("tags.finish()?;");
-        if condition(flexible, self.part.scope).is_some() {
-            body.line("} else if !self.unknown_tagged_fields.is_empty() {");
-            body.line(self.refuse("unknown_tagged_fields"));
-        }
-        body.line("}");
-    }
-
-    /// Writes a field in the versions that have it.
-    fn write_value(&self, body: &mut Code, field: &Field) {
-        let name = &field.name;
-        let part = &self.part.name;
-        let plain = |value: &str| write_call(&field.ty, value);
-        let Some(nullable) = field.nullable else {
-            body.line(plain(&format!("self.{name}")));
-            return;
-        };
-        let null = write_nullable_call(&field.ty, name);
-        let required = format!("required(&self.{name}, \"{part}\", \"{name}\", version)?");
-        match condition(nullable, field.versions) {
-            None => body.line(null),
-            Some(condition) => {
-                body.line(format!("if {condition} {{"));
-                body.line(null);
-                body.line("} else {");
-                body.line(plain(&required));
-                body.line("}");
-            }
-        }
     }
 }
 
@@ -672,86 +456,8 @@ fn field_doc(field: &Field, scope: Versions) -> Vec<String> {
     lines
 }
 
-fn read_call(schema: &Schema, ty: &Type, nullable: bool) -> String {
-    let null = if nullable { "nullable_" } else { "" };
-    match ty {
-        Type::String => format!("d.{null}string(flexible)?"),
-        Type::Bytes => format!("d.{null}bytes(flexible)?"),
-        Type::Records => format!("d.{null}records(flexible)?"),
-        Type::Struct(name) if nullable => {
-            format!("d.nullable_struct(|d| {name}::read(d, version))?")
-        }
-        Type::Struct(name) => format!("{name}::read(d, version)?"),
-        Type::Array(element) => {
-            let (size_min, read) = match element.as_ref() {
-                Type::Struct(name) => (
-                    format!("{name}::size_min(version)"),
-                    format!("|d| {name}::read(d, version)"),
-                ),
-                Type::String => {
-                    let size_min = "if flexible { 1 } else { 2 }".to_owned();
-                    (size_min, "|d| d.string(flexible)".to_owned())
-                }
-                other => {
-                    let size = size_min(schema, other, schema.versions.first);
-                    (size.to_string(), format!("Decoder::{}", method(other)))
-                }
-            };
-            format!("d.{null}array(flexible, {size_min}, {read})?")
-        }
-        other => format!("d.{}()?", method(other)),
-    }
-}
-
-fn write_call(ty: &Type, value: &str) -> String {
-    let borrowed = if value.starts_with("required(") {
-        value.to_owned()
-    } else {
-        format!("&{value}")
-    };
-    match ty {
-        Type::String => format!("e.string(flexible, {borrowed})?;"),
-        Type::Bytes => format!("e.bytes(flexible, {borrowed})?;"),
-        Type::Records => format!("e.records(flexible, {borrowed})?;"),
-        Type::Struct(_) => format!("{value}.write(e, version)?;"),
-        Type::Array(element) => {
-            format!(
-                "e.array(flexible, {borrowed}, {})?;",
-                write_element(element)
-            )
-        }
-        other => format!("e.{}({value});", method(other)),
-    }
-}
-
-fn write_nullable_call(ty: &Type, name: &str) -> String {
-    match ty {
-        Type::String => format!("e.nullable_string(flexible, self.{name}.as_ref())?;"),
-        Type::Bytes => format!("e.nullable_bytes(flexible, self.{name}.as_ref())?;"),
-        Type::Records => format!("e.nullable_records(flexible, self.{name}.as_ref())?;"),
-        Type::Array(element) => {
-            let write = write_element(element);
-            format!("e.nullable_array(flexible, self.{name}.as_deref(), {write})?;")
-        }
-        _ => {
-            format!("e.nullable_struct(self.{name}.as_ref(), |e, value| value.write(e, version))?;")
-        }
-    }
-}
-
-fn write_element(element: &Type) -> String {
-    match element {
-        Type::Struct(_) => "|e, value| value.write(e, version)".to_owned(),
-        Type::String => "|e, value| e.string(flexible, value)".to_owned(),
-        other => {
-            let method = method(other);
-            format!("|e, value| {{ e.{method}(*value); Ok(()) }}")
-        }
-    }
-}
-
 /// The method of `Decoder` and `Encoder` for a type of fixed size.
-fn method(ty: &Type) -> String {
+pub(crate) fn method(ty: &Type) -> String {
     match ty {
         Type::Uuid => "uuid".to_owned(),
         other => rust_type(other),

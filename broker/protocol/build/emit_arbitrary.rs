@@ -70,10 +70,15 @@ fn implementation(code: &mut Code, module: &str, schema: &Schema, part: &Struct)
 
 fn assignment(code: &mut Code, module: &str, field: &Field, scope: Versions) {
     let mut conditions: Vec<String> = condition(field.versions, scope).into_iter().collect();
-    if field.tag.is_some() {
-        // Half of the tagged fields stay at their default, so that both kinds of frames are met.
-        conditions.push("g.bool()".to_owned());
-    }
+    // Half of the tagged fields stay at their default, so that both kinds of frames are met.
+    conditions.push(
+        if field.tag.is_some() {
+            "g.bool()"
+        } else {
+            "g.sets()"
+        }
+        .to_owned(),
+    );
     let name = &field.name;
     let value = value(module, &field.ty);
     let value = match field.nullable.map(|null| condition(null, field.versions)) {
@@ -83,13 +88,9 @@ fn assignment(code: &mut Code, module: &str, field: &Field, scope: Versions) {
             format!("if {condition} {{ g.nullable(|g| {value}) }} else {{ Some({value}) }}")
         }
     };
-    if conditions.is_empty() {
-        code.line(format!("message.{name} = {value};"));
-    } else {
-        code.line(format!("if {} {{", conditions.join(" && ")));
-        code.line(format!("message.{name} = {value};"));
-        code.line("}");
-    }
+    code.line(format!("if {} {{", conditions.join(" && ")));
+    code.line(format!("message.{name} = {value};"));
+    code.line("}");
 }
 
 fn value(module: &str, ty: &Type) -> String {

@@ -300,6 +300,14 @@ impl Decoder {
         length.map(|length| self.slice(length)).transpose()
     }
 
+    #[allow(
+        dead_code,
+        reason = "a type of the grammar that no schema happens to use yet"
+    )]
+    pub(crate) fn records(&mut self, flexible: bool) -> Result<Records> {
+        self.bytes(flexible).map(Records::from)
+    }
+
     pub(crate) fn nullable_records(&mut self, flexible: bool) -> Result<Option<Records>> {
         Ok(self.nullable_bytes(flexible)?.map(Records::from))
     }

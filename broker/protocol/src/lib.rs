@@ -13,6 +13,8 @@ mod api_key;
 mod decoder;
 mod encoder;
 mod error_code;
+#[cfg(test)]
+mod everything;
 mod header;
 mod message;
 mod records;

@@ -16,6 +16,8 @@ pub(crate) struct Gen {
     state: u64,
     /// Elements that may still be made, so that arrays in arrays stay within reason.
     elements: usize,
+    /// Whether most fields stay at their defaults.
+    sparse: bool,
 }
 
 impl Gen {
@@ -23,7 +25,21 @@ impl Gen {
         Gen {
             state: seed,
             elements: 400,
+            sparse: false,
         }
+    }
+
+    /// One that sets only some of the fields, so that the others' defaults and absence are met.
+    pub(crate) fn sparse(seed: u64) -> Gen {
+        Gen {
+            sparse: true,
+            ..Gen::new(seed)
+        }
+    }
+
+    /// Whether to set the next field.
+    pub(crate) fn sets(&mut self) -> bool {
+        !self.sparse || self.below(3) == 0
     }
 
     /// SplitMix64.

@@ -6,5 +6,6 @@ mod arbitrary;
 mod debug_tree;
 mod differential;
 mod hostile;
+mod java;
 mod round_trip;
 mod versions;
