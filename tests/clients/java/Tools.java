@@ -1,6 +1,9 @@
+import java.io.BufferedOutputStream;
 import java.io.BufferedReader;
+import java.io.IOException;
 import java.io.InputStream;
 import java.io.InputStreamReader;
+import java.io.OutputStream;
 import java.io.PrintStream;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
@@ -28,6 +31,28 @@ public final class Tools {
         }
     }
 
+    /** Scala's Console keeps the System.out that it first saw: so that one stays, and its target changes. */
+    private static final class Redirect extends OutputStream {
+        volatile OutputStream target = OutputStream.nullOutputStream();
+
+        @Override
+        public void write(int one) throws IOException {
+            target.write(one);
+        }
+
+        @Override
+        public void write(byte[] bytes, int from, int length) throws IOException {
+            target.write(bytes, from, length);
+        }
+
+        @Override
+        public void flush() throws IOException {
+            target.flush();
+        }
+    }
+
+    private static final Redirect out = new Redirect();
+    private static final Redirect err = new Redirect();
     private static final List<Runnable> shutdownHooks = new ArrayList<>();
 
     /** The code of a tool's first call of exit: some tools catch what that call throws here. */
@@ -42,6 +67,8 @@ public final class Tools {
             }
         });
         PrintStream answers = System.out;
+        System.setOut(new PrintStream(out, false, "UTF-8"));
+        System.setErr(new PrintStream(err, true, "UTF-8"));
         BufferedReader requests = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = requests.readLine(); line != null; line = requests.readLine()) {
             String answer = run(line.split("\u001f", -1));
@@ -65,18 +92,20 @@ public final class Tools {
         String[] arguments = Arrays.copyOfRange(request, 5, request.length);
         int[] code = {0};
         try (InputStream in = Files.newInputStream(Path.of(request[1]));
-                PrintStream out = new PrintStream(Files.newOutputStream(Path.of(request[2])), false, "UTF-8");
-                PrintStream err = new PrintStream(Files.newOutputStream(Path.of(request[3])), false, "UTF-8")) {
+                OutputStream outFile = new BufferedOutputStream(Files.newOutputStream(Path.of(request[2])), 1 << 16);
+                OutputStream errFile = Files.newOutputStream(Path.of(request[3]))) {
             System.setIn(in);
-            System.setOut(out);
-            System.setErr(err);
+            out.target = outFile;
+            err.target = errFile;
             Method main = Class.forName(request[4]).getMethod("main", String[].class);
             Thread tool = new Thread(() -> code[0] = call(main, arguments), request[4]);
             tool.setDaemon(true);
             tool.start();
             tool.join(limit);
-            out.flush();
-            err.flush();
+            System.out.flush();
+            System.err.flush();
+            out.target = OutputStream.nullOutputStream();
+            err.target = OutputStream.nullOutputStream();
             return tool.isAlive() ? "timeout" : Integer.toString(code[0]);
         }
     }

@@ -13,13 +13,17 @@ class ToolFailed(Exception):
 
 
 class JavaTools:
-    """`run` gives a tool's standard output. `log` is the file with the clients' own log."""
+    """`run` gives a tool's standard output and leaves its standard error in `errors`.
+
+    `log` is the file with the clients' own log.
+    """
 
     def __init__(self, scratch):
         self.scratch = Path(scratch)
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.log = self.scratch / "java-tools.log"
         self.child = None
+        self.errors = ""
 
     def run(self, main_class, *arguments, stdin=None, seconds=60):
         if self.child is None or self.child.poll() is not None:
@@ -27,32 +31,29 @@ class JavaTools:
         given = os.devnull if stdin is None else self.scratch / "stdin"
         if stdin is not None:
             given.write_text(stdin)
-        out, err = self.scratch / "stdout", self.scratch / "stderr"
-        request = [seconds * 1000, given, out, err, main_class, *arguments]
+        request = [seconds * 1000, given, self.scratch / "stdout", self.scratch / "stderr", main_class, *arguments]
         self.child.stdin.write("\x1f".join(map(str, request)) + "\n")
         self.child.stdin.flush()
         answer = self.child.stdout.readline().strip()
-        printed = out.read_text(errors="replace")
-        if answer != "0":
-            raise ToolFailed(f"{main_class.rsplit('.', 1)[-1]}: exit {answer or 'of the JVM'}; "
-                             f"stderr: {err.read_text(errors='replace')[-800:]!r}; stdout: {printed[-400:]!r}")
-        return printed
+        return self._output(main_class, f"exit code {answer or 'none, the JVM ended'}" if answer != "0" else None)
 
     def run_alone(self, main_class, *arguments, seconds=60):
         """The same in a JVM of its own, for tools that finish their work when their JVM ends."""
-        out, err = self.scratch / "stdout", self.scratch / "stderr"
-        with open(out, "wb") as stdout, open(err, "wb") as stderr:
+        with open(self.scratch / "stdout", "wb") as stdout, open(self.scratch / "stderr", "wb") as stderr:
             child = process.spawn(self._java(main_class, *arguments), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
         try:
             code = child.wait(seconds)
         except subprocess.TimeoutExpired:
             process.kill(child)
             code = f"none within {seconds} s"
-        printed = out.read_text(errors="replace")
-        if code != 0:
-            raise ToolFailed(f"{main_class.rsplit('.', 1)[-1]}: exit code {code}; "
-                             f"stderr: {err.read_text(errors='replace')[-800:]!r}; stdout: {printed[-400:]!r}")
-        return printed
+        return self._output(main_class, f"exit code {code}" if code != 0 else None)
+
+    def _output(self, main_class, failure):
+        out = (self.scratch / "stdout").read_text(errors="replace")
+        self.errors = (self.scratch / "stderr").read_text(errors="replace")
+        if failure:
+            raise ToolFailed(f"{main_class.rsplit('.', 1)[-1]}: {failure}; stderr: {self.errors[-800:]!r}; stdout: {out[-400:]!r}")
+        return out
 
     def _java(self, *command):
         return ["java", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
