@@ -8,4 +8,5 @@ mod differential;
 mod hostile;
 mod java;
 mod round_trip;
+mod seeds;
 mod versions;
