@@ -252,6 +252,10 @@ fn keys_hash_as_kafka_hashes_them() {
 
 /// The other direction: `GoldenBatches.java read` checks these files.
 #[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the seam would be a dependency for one file"
+)]
 #[ignore = "writes files for Kafka's classes to read; testdata/README.md says how"]
 fn write_batches_for_kafka_to_read() {
     let out = std::env::var("TIDEMILL_GOLDEN_OUT").expect("TIDEMILL_GOLDEN_OUT names a directory");

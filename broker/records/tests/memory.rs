@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tidemill_records::{
-    BatchRules, Compression, DecodeLimit, Headers, RecordBatch, RecordBatchBuilder,
+    BatchRules, Compression, CompressionError, DecodeLimit, Headers, RecordBatch,
+    RecordBatchBuilder,
 };
 
 struct Counting;
@@ -61,6 +62,7 @@ const PACKED: [Compression; 4] = [
 #[test]
 fn memory_follows_the_bytes_that_came_and_the_limit() {
     bombs_cost_twice_the_limit_at_most();
+    a_small_limit_holds_however_much_comes_in();
     small_lies_cost_little();
     many_tiny_headers_are_not_spread_out();
 }
@@ -70,12 +72,29 @@ fn bombs_cost_twice_the_limit_at_most() {
     for codec in PACKED {
         let bomb = codec.compress(&zeros, None);
         let bytes_max = 4 << 20;
-        let (opened, peak) = peak(|| codec.decompress(&bomb, bytes_max));
+        let (opened, bytes) = peak(|| codec.decompress(&bomb, bytes_max));
         assert!(opened.is_err());
         assert!(
-            peak <= 2 * bytes_max + SLACK,
-            "{codec}: {peak} bytes at the worst moment"
+            bytes <= 2 * bytes_max + SLACK,
+            "{codec}: {bytes} bytes at the worst moment"
         );
+    }
+}
+
+fn a_small_limit_holds_however_much_comes_in() {
+    let mut state = 1u64;
+    let random = |_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let noise: Bytes = (0..1 << 20).map(random).collect();
+    for codec in PACKED {
+        let packed = codec.compress(&noise, None);
+        let (opened, bytes) = peak(|| codec.decompress(&packed, 1000));
+        assert_eq!(opened, Err(CompressionError::TooLarge { bytes_max: 1000 }));
+        assert!(bytes <= SLACK, "{codec}: {bytes} bytes for a limit of 1000");
     }
 }
 
@@ -94,7 +113,7 @@ fn small_lies_cost_little() {
         (Compression::Zstd, zstd_content_of_2_gib),
     ] {
         let lie = Bytes::from_static(lie);
-        let (_, peak) = peak(|| codec.decompress(&lie, 1 << 30));
+        let (_, peak) = peak(|| codec.decompress(&lie, usize::MAX));
         assert!(
             peak <= SLACK,
             "{codec}: {peak} bytes for {} bytes",

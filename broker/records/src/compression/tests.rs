@@ -201,6 +201,26 @@ fn lz4_checksums_are_checked() {
 }
 
 #[test]
+fn lz4_blocks_stay_within_the_declared_size() {
+    let malformed = Err(CompressionError::Malformed(Compression::Lz4));
+    let open = |block: &[u8], stored: u32| {
+        // Independent blocks of 64 KiB at most, no checksums.
+        let mut frame = vec![0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
+        frame.extend_from_slice(&(block.len() as u32 | stored).to_le_bytes());
+        frame.extend_from_slice(block);
+        frame.extend_from_slice(&[0; 4]);
+        Compression::Lz4
+            .decompress(&frame.into(), 1 << 20)
+            .map(|plain| plain.len())
+    };
+    let packed = |len| lz4_flex::block::compress(&vec![7; len]);
+    assert_eq!(open(&[7; 64 << 10], 1 << 31), Ok(64 << 10));
+    assert_eq!(open(&[7; (64 << 10) + 1], 1 << 31), malformed);
+    assert_eq!(open(&packed(64 << 10), 0), Ok(64 << 10));
+    assert_eq!(open(&packed((64 << 10) + 1), 0), malformed);
+}
+
+#[test]
 fn cut_streams_are_malformed() {
     let plain = text(100_000);
     for codec in PACKED {
