@@ -285,8 +285,8 @@ impl StructEmitter<'_> {
             }
             let ty = rust_type(&field.ty);
             match field.nullable {
-                Some(_) => code.line(format!("pub {}: Option<{ty}>,", field.name)),
-                None => code.line(format!("pub {}: {ty},", field.name)),
+                Some(_) => code.line(format!("pub {}: Option<{ty}>,", field.identifier())),
+                None => code.line(format!("pub {}: {ty},", field.identifier())),
             }
         }
         if self.flexible().is_some() {
@@ -302,7 +302,7 @@ impl StructEmitter<'_> {
         code.line("fn default() -> Self {");
         code.line("Self {");
         for field in &self.part.fields {
-            code.line(format!("{}: {},", field.name, default_value(field)));
+            code.line(format!("{}: {},", field.identifier(), default_value(field)));
         }
         if self.flexible().is_some() {
             code.line("unknown_tagged_fields: Vec::new(),");

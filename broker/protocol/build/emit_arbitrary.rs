@@ -79,7 +79,7 @@ fn assignment(code: &mut Code, module: &str, field: &Field, scope: Versions) {
         }
         .to_owned(),
     );
-    let name = &field.name;
+    let name = field.identifier();
     let value = value(module, &field.ty);
     let value = match field.nullable.map(|null| condition(null, field.versions)) {
         None => value,

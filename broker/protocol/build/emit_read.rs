@@ -15,7 +15,7 @@ impl StructEmitter<'_> {
         for field in &self.part.fields {
             match field.tag {
                 None => self.read_plain(&mut body, field),
-                Some(_) => body.line(format!("{}: {},", field.name, default_value(field))),
+                Some(_) => body.line(format!("{}: {},", field.identifier(), default_value(field))),
             }
         }
         if tagged.is_empty() {
@@ -33,7 +33,7 @@ impl StructEmitter<'_> {
     }
 
     fn read_plain(&self, body: &mut Code, field: &Field) {
-        let name = &field.name;
+        let name = field.identifier();
         match condition(field.versions, self.part.scope) {
             None => {
                 let value = self.read_value(field);
@@ -60,7 +60,10 @@ impl StructEmitter<'_> {
             let guard = condition(field.versions, flexible);
             let guard = guard.map_or_else(String::new, |condition| format!(" if {condition}"));
             let value = self.read_value(field);
-            body.line(format!("{tag}{guard} => message.{} = {value},", field.name));
+            body.line(format!(
+                "{tag}{guard} => message.{} = {value},",
+                field.identifier()
+            ));
         }
         body.line("_ => return Ok(false),");
         body.line("}");

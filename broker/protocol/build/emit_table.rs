@@ -36,7 +36,9 @@ fn module_doc(code: &mut Code, module: &Module) {
         }
         schemas => {
             let records = schemas.iter().map(|schema| match &schema.kind {
-                Kind::Api { name, .. } | Kind::Record { name } => format!("[`{name}`]"),
+                Kind::Api { name, .. } | Kind::Record { name } => {
+                    format!("[`{0}`]({1}::{0})", name, module.name)
+                }
             });
             let (folder, records) = (&module.name, records.collect::<Vec<_>>().join(", "));
             code.line(format!("/// Record layouts of `{folder}`: {records}."));

@@ -88,15 +88,18 @@ impl StructEmitter<'_> {
 
     /// Writes a field in the versions that have it.
     fn write_value(&self, body: &mut Code, field: &Field) {
-        let name = &field.name;
+        let name = field.identifier();
         let part = &self.part.name;
         let plain = |value: &str| write_call(&field.ty, value);
         let Some(nullable) = field.nullable else {
             body.line(plain(&format!("self.{name}")));
             return;
         };
-        let null = write_nullable_call(&field.ty, name);
-        let required = format!("required(&self.{name}, \"{part}\", \"{name}\", version)?");
+        let null = write_nullable_call(&field.ty, &name);
+        let required = format!(
+            "required(&self.{name}, \"{part}\", \"{}\", version)?",
+            field.name
+        );
         match condition(nullable, field.versions) {
             None => body.line(null),
             Some(condition) => {
@@ -123,7 +126,7 @@ fn absence(versions: Versions, scope: Versions) -> Option<String> {
 
 /// Whether the field differs from its default, as Rust code.
 fn is_set(field: &Field) -> String {
-    let name = &field.name;
+    let name = field.identifier();
     match (&field.default, &field.ty) {
         (Default::Zero, _) if field.nullable.is_some() => format!("self.{name}.is_some()"),
         (Default::Zero, Type::Bool) => format!("self.{name}"),

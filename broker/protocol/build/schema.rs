@@ -141,6 +141,21 @@ pub(crate) struct Field {
     pub(crate) default: Default,
 }
 
+impl Field {
+    /// The name as a Rust identifier: Kafka has fields called `match`.
+    pub(crate) fn identifier(&self) -> String {
+        const KEYWORDS: [&str; 9] = [
+            "as", "enum", "fn", "in", "match", "mod", "ref", "type", "use",
+        ];
+        let raw = if KEYWORDS.contains(&self.name.as_str()) {
+            "r#"
+        } else {
+            ""
+        };
+        format!("{raw}{}", self.name)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Request,

@@ -199,6 +199,26 @@ fn what_a_version_lacks() {
 }
 
 #[test]
+fn keywords_as_names() {
+    let later_null_text = Some(Str::default());
+    let everything = Everything {
+        later_null_text,
+        r#match: 3,
+        ..Default::default()
+    };
+    let bytes = everything.encode_to_bytes(1).unwrap();
+    assert_eq!(bytes.last(), Some(&3));
+    assert_eq!(Everything::decode_exact(bytes, 1).unwrap(), everything);
+    let everything = Everything {
+        r#type: 4,
+        ..Default::default()
+    };
+    let bytes = everything.encode_to_bytes(3).unwrap();
+    assert_eq!(bytes[bytes.len() - 4..], [1, 5, 1, 4]);
+    assert_eq!(Everything::decode_exact(bytes, 3).unwrap(), everything);
+}
+
+#[test]
 fn null_only_from_version_1_on() {
     let everything = Everything {
         later_null_text: None,

@@ -184,8 +184,10 @@ fn nullable_structs() {
     assert_eq!(problem(read), DecodeProblem::InvalidLength);
 }
 
+type Unknown = Vec<(u32, Bytes)>;
+
 /// Knows the tag 1, an `i16`.
-fn tagged(bytes: &[u8]) -> Result<(Option<i16>, Vec<(u32, Bytes)>)> {
+fn tagged(bytes: &[u8]) -> Result<(Option<i16>, Unknown)> {
     let mut one = None;
     let mut d = decoder(bytes);
     let unknown = d.tagged_fields(|d, tag| {

@@ -88,6 +88,10 @@ fn all_cases() -> Vec<Case> {
 
 #[test]
 #[ignore = "needs a JDK and Kafka's jars in KAFKA_CLASSPATH"]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a child's pipes are fed from a thread of their own"
+)]
 fn kafka_reads_and_writes_the_same() {
     let classpath = std::env::var("KAFKA_CLASSPATH").expect("KAFKA_CLASSPATH names Kafka's jars");
     let cases = all_cases();
@@ -121,6 +125,7 @@ fn kafka_reads_and_writes_the_same() {
     judge(&cases, &answers);
 }
 
+#[allow(clippy::print_stdout, reason = "runs by hand, for its figures")]
 fn judge(cases: &[Case], answers: &[String]) {
     let (mut equal, mut refused) = (0, 0);
     let mut unknown: BTreeMap<String, usize> = BTreeMap::new();

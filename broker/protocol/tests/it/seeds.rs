@@ -22,10 +22,7 @@ fn body<M: Message + Arbitrary>(bytes_min: usize) -> Vec<u8> {
         .unwrap_or_default()
 }
 
-fn seeds<R: Request + Arbitrary>() -> [(String, Vec<u8>); 2]
-where
-    R::Response: Arbitrary,
-{
+fn seeds<R: Request<Response: Arbitrary> + Arbitrary>() -> [(String, Vec<u8>); 2] {
     let (key, version) = (R::KEY.0 as u8, R::MAX_VERSION as u8);
     let request = [vec![key, version], body::<R>(100)].concat();
     let response = [vec![key, version + 128], body::<R::Response>(150)].concat();

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use tidemill_protocol::create_topics::CreateTopicsResponse;
+use tidemill_protocol::delete_groups::{DeletableGroupResult, DeleteGroupsResponse};
+use tidemill_protocol::describe_log_dirs::{DescribeLogDirsResponse, DescribeLogDirsResult};
 use tidemill_protocol::fetch::{FetchRequest, ForgottenTopic, ReplicaState};
 use tidemill_protocol::metadata::MetadataRequest;
 use tidemill_protocol::{
@@ -166,6 +168,37 @@ fn whole_frames() {
         .to_bytes();
     let (header, decoded) = decode_response::<Request>(frame.slice(4..), 5).unwrap();
     assert_eq!((header.correlation_id, decoded), (9, response));
+}
+
+/// The two versions that are newer than Kafka 4.2, byte by byte: neither `kafka-protocol` nor Kafka's
+/// jar of 4.2 can be asked.
+#[test]
+fn versions_newer_than_the_oracles() {
+    let result = DeletableGroupResult {
+        group_id: Str::from("g"),
+        error_code: 68,
+        error_message: Some(Str::from("no")),
+        ..Default::default()
+    };
+    let response = DeleteGroupsResponse {
+        results: vec![result],
+        ..Default::default()
+    };
+    let bytes = b"\0\0\0\0\x02\x02g\0\x44\x03no\0\0";
+    assert_eq!(response.encode_to_bytes(3).unwrap(), &bytes[..]);
+    let result = DescribeLogDirsResult {
+        log_dir: Str::from("/d"),
+        total_bytes: 5,
+        is_cordoned: true,
+        ..Default::default()
+    };
+    let response = DescribeLogDirsResponse {
+        results: vec![result],
+        ..Default::default()
+    };
+    let bytes =
+        b"\0\0\0\0\0\0\x02\0\0\x03/d\x01\0\0\0\0\0\0\0\x05\xff\xff\xff\xff\xff\xff\xff\xff\x01\0\0";
+    assert_eq!(response.encode_to_bytes(5).unwrap(), &bytes[..]);
 }
 
 #[test]
