@@ -4,6 +4,13 @@
 //	franz-go produce -bootstrap HOST:PORT -topic T -codec C    lines of stdin become values
 //	franz-go consume -bootstrap HOST:PORT -topic T -count N    "CODEC VALUE" lines, all partitions
 //
+// and loads for figures, each of which prints one line of JSON:
+//
+//	franz-go load    -bootstrap HOST:PORT -topic T -count N -size BYTES -batch BYTES
+//	franz-go singly  -bootstrap HOST:PORT -topic T -count N -size BYTES -clients N
+//	franz-go drain   -bootstrap HOST:PORT -topic T -count N
+//	franz-go latency -bootstrap HOST:PORT -topic T -count N -size BYTES -partitions N -rate PER_SECOND
+//
 // The exit code is 0 when all went well, else 1.
 package main
 
@@ -40,12 +47,17 @@ func main() {
 	records := flags.Int("records", 500, "check: records for each codec")
 	topic := flags.String("topic", "", "produce, consume: the topic")
 	codec := flags.String("codec", "none", "produce: compression of the batches")
-	count := flags.Int("count", 0, "consume: records to wait for")
-	var err error
-	switch verb {
-	case "check", "produce", "consume":
+	count := flags.Int("count", 0, "records to send or to wait for")
+	size := flags.Int("size", 1024, "loads: bytes of a record's value")
+	batch := flags.Int("batch", 256<<10, "load: most bytes of a batch")
+	clients := flags.Int("clients", 4, "singly: connections")
+	partitions := flags.Int("partitions", 1, "latency: partitions of the topic")
+	rate := flags.Int("rate", 1000, "latency: records a second")
+	if len(os.Args) > 2 {
 		_ = flags.Parse(os.Args[2:]) // ExitOnError
 	}
+	l := load{bootstrap: *bootstrap, topic: *topic, count: *count, size: *size, batchBytes: *batch}
+	var err error
 	switch verb {
 	case "check":
 		err = checkAll(*bootstrap, *records)
@@ -53,8 +65,16 @@ func main() {
 		err = produceLines(*bootstrap, *topic, *codec)
 	case "consume":
 		err = consumeLines(*bootstrap, *topic, *count)
+	case "load":
+		err = l.produceFull()
+	case "singly":
+		err = l.produceSingly(*clients)
+	case "drain":
+		err = l.drain()
+	case "latency":
+		err = l.latency(*partitions, *rate)
 	default:
-		err = fmt.Errorf("unknown verb %q: check, produce or consume", verb)
+		err = fmt.Errorf("unknown verb %q", verb)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "franz-go: %v\n", err)

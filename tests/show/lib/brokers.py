@@ -183,7 +183,7 @@ class Kafka(_Broker):
         with open(self.log_path, "ab") as log:
             child = process.spawn(
                 self._java("-Xmx256m", "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format",
-                           "--cluster-id", _cluster_id(), "--config", config),
+                           f"--cluster-id={_cluster_id()}", "--config", config),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if child.wait(START_SECONDS) != 0:
             raise self._failed("could not format its data directory")
