@@ -1,0 +1,50 @@
+//! DeleteGroups (key 42): deletes empty groups with all their offsets; answered when that is durable.
+//!
+//! Versions 0–3; 3 adds a message.
+
+use futures_util::future;
+use tidemill_protocol::delete_groups::{
+    DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse,
+};
+use tidemill_protocol::{ErrorCode, Str};
+
+use crate::authorizer::{Operation, Resource};
+use crate::broker::Broker;
+use crate::server::context::RequestContext;
+
+/// Groups are deleted side by side, so that they share the log's appends.
+pub(crate) async fn handle(
+    broker: &Broker,
+    context: &RequestContext,
+    request: DeleteGroupsRequest,
+    _version: i16,
+) -> DeleteGroupsResponse {
+    let groups = request.groups_names.into_iter();
+    let results = future::join_all(groups.map(|group_id| delete(broker, context, group_id))).await;
+    DeleteGroupsResponse {
+        results,
+        ..Default::default()
+    }
+}
+
+async fn delete(broker: &Broker, context: &RequestContext, group_id: Str) -> DeletableGroupResult {
+    let resource = Resource::Group(&group_id);
+    let outcome = if broker
+        .authorizer
+        .allows(context, Operation::Delete, resource)
+    {
+        broker.groups.delete_group(&group_id).await
+    } else {
+        Err(ErrorCode::GroupAuthorizationFailed)
+    };
+    let (code, message) = match outcome {
+        Ok(()) => (ErrorCode::None, None),
+        Err(code) => (code, Some(Str::from_static(code.message()))),
+    };
+    DeletableGroupResult {
+        group_id,
+        error_code: code.code(),
+        error_message: message,
+        ..Default::default()
+    }
+}
