@@ -36,7 +36,8 @@ def start(kind, data_dir, **options):
 
 
 class Scratch:
-    """A directory for the brokers of one show, removed at the end unless it is to be kept."""
+    """A directory for the brokers of one show. At its end what still runs in it is killed, and it is
+    removed unless it is to be kept."""
 
     def __init__(self, keep=False):
         self.keep = keep
@@ -46,6 +47,7 @@ class Scratch:
         return self.path
 
     def __exit__(self, *_):
+        process.kill_all()
         if not self.keep:
             shutil.rmtree(self.path, ignore_errors=True)
 
