@@ -1,15 +1,37 @@
-//! The write-ahead log.
-//! (first form: one write and one fdatasync per append; the interface is the final one)
+//! The write-ahead log: what was appended is durable after one write and one sync that many callers
+//! share, in files that are used again and again.
+//!
+//! [`entry`] describes the bytes, [`recovery`] how they are read back, [`files`] how files come and go,
+//! [`buffer`] what callers share, [`writer`] the thread that writes.
+//!
+//! What it relies on: the file system keeps [`crate::fs`]'s promises, and a write that a power loss
+//! interrupts leaves each sector of 512 bytes either old or new.
+
+mod buffer;
+mod entry;
+mod files;
+mod recovery;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use crc_fast::{CrcAlgorithm, checksum};
 use parking_lot::Mutex;
 
-use crate::fs::{File, Fs, OpenMode};
+use crate::fs::Fs;
+use crate::spawn::{ThreadHandle, spawn_thread};
+
+use self::buffer::Shared;
+pub use self::entry::BadBytes;
+pub use self::stats::{FSYNC_BUCKET_BOUNDS_US, WalStats};
+
+/// File sizes are multiples of this.
+const FILE_BYTES_STEP: u64 = 4096;
 
 /// A position in the log: where an entry ends. Strictly increasing; `Lsn(0)` is before everything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +48,8 @@ impl std::fmt::Display for Lsn {
 pub struct WalConfig {
     /// The directory; made when missing. Nothing else may be in it.
     pub dir: PathBuf,
-    /// Size of a file, and nearly the bound of an entry (see [`Wal::payload_bytes_max`]).
+    /// Size of a file, and nearly the bound of an entry (see [`Wal::payload_bytes_max`]); rounded up
+    /// to a multiple of 4 KiB. Files of another size are read, too.
     pub file_bytes: u64,
     /// The most that is written and synced at once, except for a larger single entry.
     pub window_bytes_max: usize,
@@ -54,10 +77,10 @@ impl WalConfig {
 pub enum WalError {
     /// A write or a sync failed. The log stays failed: nothing is acknowledged until a restart has
     /// read the files again.
-    #[error("the write-ahead log failed ({0}); restart the broker once the disk is well")]
-    Failed(Arc<io::Error>),
+    #[error("the write-ahead log has failed: {0}; restart the broker once the disk is well")]
+    Failed(Arc<WalFailure>),
     /// No space for another file. It ends by itself when there is space.
-    #[error("no space for another write-ahead log file")]
+    #[error("no space for another write-ahead log file; free some, and it goes on by itself")]
     DiskFull,
     /// The payload is larger than a file holds.
     #[error("an entry of {bytes} bytes is larger than the write-ahead log's bound of {max}")]
@@ -72,9 +95,67 @@ pub enum WalError {
     Closed,
 }
 
+/// An operation on the log's files that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step} {}: {source}", .path.display())]
+pub struct WalFailure {
+    /// What was tried.
+    pub step: WalStep,
+    /// On what.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// What was tried when the log failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WalStep {
+    /// Making a file, with the space for all of it.
+    Create,
+    /// Writing entries or a file's header.
+    Write,
+    /// Making a file or its name durable.
+    Sync,
+    /// Changing a file's name.
+    Rename,
+    /// Removing a file.
+    Remove,
+}
+
+impl std::fmt::Display for WalStep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            WalStep::Create => "create",
+            WalStep::Write => "write to",
+            WalStep::Sync => "sync",
+            WalStep::Rename => "rename",
+            WalStep::Remove => "remove",
+        })
+    }
+}
+
+impl WalFailure {
+    /// Whether it is only that there was no space for a file that nothing was written to yet.
+    fn is_disk_full(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        self.step == WalStep::Create && full.contains(&self.source.kind())
+    }
+}
+
 /// Why a log could not be opened; `E` is what `visit` may say.
 #[derive(Debug, thiserror::Error)]
 pub enum WalOpenError<E> {
+    /// The log itself.
+    #[error(transparent)]
+    Log(#[from] WalFault),
+    /// `visit` refused an entry.
+    #[error(transparent)]
+    Visit(E),
+}
+
+/// What keeps a log from being opened.
+#[derive(Debug, thiserror::Error)]
+pub enum WalFault {
     /// The file system failed.
     #[error("{}: {source}", .path.display())]
     Io {
@@ -83,9 +164,57 @@ pub enum WalOpenError<E> {
         /// What the system said.
         source: io::Error,
     },
-    /// `visit` refused an entry.
-    #[error(transparent)]
-    Visit(E),
+    /// Something that was durable is not there any more.
+    #[error(
+        "{path} is damaged at byte {offset} (position {position}): {cause}, although everything up to \
+         position {durable} was durable; restore the file from a copy, or give up what was \
+         acknowledged after that point: truncate --size={offset} '{path}', and remove the .wal files \
+         that come after it in that directory",
+        path = .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file.
+        offset: u64,
+        /// Where in the log.
+        position: Lsn,
+        /// What is wrong there.
+        cause: BadBytes,
+        /// Everything up to here was durable.
+        durable: Lsn,
+    },
+    /// The log does not reach back, or not forward, to where the caller stands.
+    #[error(
+        "the write-ahead log in {} does not hold position {from}, where recovery has to begin (its \
+         first is {}): put its missing files back", .dir.display(),
+        .first.map_or_else(|| "none".to_owned(), |first| first.to_string())
+    )]
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+        /// Where recovery has to begin.
+        from: Lsn,
+        /// The first position that it holds.
+        first: Option<Lsn>,
+    },
+    /// A later release wrote it.
+    #[error("{} has format version {found}: run the release that wrote it", .path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version in the file.
+        found: u32,
+    },
+}
+
+impl From<WalFailure> for WalFault {
+    fn from(failure: WalFailure) -> WalFault {
+        WalFault::Io {
+            path: failure.path,
+            source: failure.source,
+        }
+    }
 }
 
 /// What recovery found.
@@ -95,174 +224,142 @@ pub struct WalRecovery {
     pub entries: u64,
     /// Their payload bytes.
     pub bytes: u64,
-    /// The end of the last good entry.
+    /// The end of the log.
     pub end: Lsn,
+    /// Whether [`Wal::close`] was the last that happened to it.
+    pub closed_in_order: bool,
+    /// Whether parts of entries behind the end were cut off: they were never acknowledged.
+    pub torn: bool,
 }
 
-/// Figures since the log was opened.
-#[derive(Debug, Clone, Default)]
-pub struct WalStats {
-    /// Entries appended.
-    pub entries: u64,
-    /// Bytes written.
-    pub bytes: u64,
-    /// Calls of fdatasync.
-    pub fsyncs: u64,
-}
-
-type OnDurable = Box<dyn Fn(Lsn) + Send + Sync>;
-
-/// A handle to an open log; share it in an `Arc`.
+/// A handle to an open log; share it in an `Arc`. Dropping it without [`Wal::close`] writes what was
+/// appended, and ends the threads.
 pub struct Wal {
-    file: Arc<dyn File>,
-    config: WalConfig,
-    end: Mutex<u64>,
-    durable: AtomicU64,
-    closed: AtomicBool,
-    entries: AtomicU64,
-    on_durable: Mutex<Option<OnDurable>>,
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<ThreadHandle>>,
 }
 
 impl Wal {
     /// Opens the log in `config.dir` (empty when there is none) and gives every entry that ends
-    /// after `from` to `visit`, in order, with its end.
+    /// after `from` to `visit`, in order, with its end. `from` is 0, or a position that was durable
+    /// ([`Wal::durable`]) when it was noted and is not below what was given to
+    /// [`Wal::recycle_below`] since.
+    ///
+    /// Everything that was ever acknowledged is visited, and possibly some entries after it that were
+    /// not; all that was visited is durable when this returns. One log per directory at a time: the
+    /// caller holds a lock.
     pub fn open<E>(
         fs: Arc<dyn Fs>,
-        config: WalConfig,
+        mut config: WalConfig,
         from: Lsn,
         visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<(), E>,
     ) -> Result<(Wal, WalRecovery), WalOpenError<E>> {
-        let path = config.dir.join("first.wal");
-        let failed = |source| WalOpenError::Io {
-            path: path.clone(),
-            source,
-        };
-        fs.create_dir_all(&config.dir).map_err(failed)?;
-        let file = fs.open(&path, OpenMode::Create).map_err(failed)?;
-        fs.sync_dir(&config.dir).map_err(failed)?;
-        let len = file.len().map_err(failed)?;
-        let mut bytes = vec![0; len as usize];
-        file.read_at(&mut bytes, 0).map_err(failed)?;
-        let mut recovery = WalRecovery::default();
-        let mut rest = &bytes[..];
-        let mut end = 0;
-        while let Some((head, body)) = rest.split_first_chunk::<8>() {
-            let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-            let crc = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-            let Some(payload) = body.get(..len) else {
-                break;
-            };
-            if crc != checksum(CrcAlgorithm::Crc32Iscsi, payload) as u32 {
-                break;
-            }
-            end += 8 + len as u64;
-            rest = &body[len..];
-            if end > from.0 {
-                visit(Lsn(end), payload).map_err(WalOpenError::Visit)?;
-                recovery.entries += 1;
-                recovery.bytes += len as u64;
-            }
-        }
-        recovery.end = Lsn(end);
-        file.set_len(end).map_err(failed)?;
-        let wal = Wal {
-            file,
+        config.file_bytes = config.file_bytes.max(1).next_multiple_of(FILE_BYTES_STEP);
+        let opened = recovery::open(fs, &config, from, visit)?;
+        let first_live = opened
+            .files
+            .live
+            .front()
+            .map_or(opened.start, |file| file.base);
+        let shared = Arc::new(Shared::new(
             config,
-            end: Mutex::new(end),
-            durable: AtomicU64::new(end),
-            closed: AtomicBool::new(false),
-            entries: AtomicU64::new(0),
-            on_durable: Mutex::new(None),
-        };
-        Ok((wal, recovery))
+            opened.start,
+            opened.generation,
+            first_live,
+        ));
+        match &opened.first {
+            Some(_) => shared.first_file_is_ready(),
+            None => shared.disk_is_full(),
+        }
+        let (files, first) = (opened.files, opened.first);
+        let (for_writer, for_files) = (Arc::clone(&shared), Arc::clone(&shared));
+        let threads = vec![
+            spawn_thread("wal-writer", move || writer::run(for_writer, first)),
+            spawn_thread("wal-files", move || files::run(for_files, files)),
+        ];
+        Ok((
+            Wal {
+                shared,
+                threads: Mutex::new(threads),
+            },
+            opened.recovery,
+        ))
     }
 
     /// The largest payload that [`Wal::append`] takes.
     pub fn payload_bytes_max(&self) -> u64 {
-        self.config.file_bytes - 128
+        self.shared.payload_bytes_max()
     }
 
     /// Waits while too much is appended but not durable. Call it before [`Wal::append`], which
-    /// itself never waits.
+    /// itself never waits: what is buffered stays below the bound plus one entry per caller between
+    /// the two.
     pub async fn admit(&self) -> Result<(), WalError> {
-        Ok(())
+        self.shared.admit().await
     }
 
     /// Adds an entry whose payload is the parts one after the other, and says where it ends.
     /// Durable once [`Wal::wait_durable`] of that position has returned.
     pub fn append(&self, parts: &[IoSlice<'_>]) -> Result<Lsn, WalError> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(WalError::Closed);
-        }
-        let payload: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-        let max = self.payload_bytes_max();
-        if payload.len() as u64 > max {
-            return Err(WalError::TooLarge {
-                bytes: payload.len() as u64,
-                max,
-            });
-        }
-        let mut head = [0; 8];
-        head[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-        let crc = checksum(CrcAlgorithm::Crc32Iscsi, &payload) as u32;
-        head[4..].copy_from_slice(&crc.to_le_bytes());
-        let failed = |error| WalError::Failed(Arc::new(error));
-        let mut end = self.end.lock();
-        let buffers = [IoSlice::new(&head), IoSlice::new(&payload)];
-        self.file.write_all_at(&buffers, *end).map_err(failed)?;
-        self.file.sync_data().map_err(failed)?;
-        *end += 8 + payload.len() as u64;
-        let lsn = Lsn(*end);
-        self.durable.store(lsn.0, Ordering::Release);
-        self.entries.fetch_add(1, Ordering::Relaxed);
-        drop(end);
-        if let Some(on_durable) = &*self.on_durable.lock() {
-            on_durable(lsn);
-        }
-        Ok(lsn)
+        self.shared.append(parts)
     }
 
     /// Everything up to here survives a power loss.
     pub fn durable(&self) -> Lsn {
-        Lsn(self.durable.load(Ordering::Acquire))
+        Lsn(self.shared.durable())
     }
 
     /// Waits until everything up to `lsn` is durable. An error means that it may or may not be.
-    pub async fn wait_durable(&self, _lsn: Lsn) -> Result<(), WalError> {
-        Ok(())
+    pub async fn wait_durable(&self, lsn: Lsn) -> Result<(), WalError> {
+        self.shared.wait_durable(lsn).await
     }
 
-    /// Sets what is called, on the log's own thread, with the new durable end after each sync, and
-    /// before anybody who waits for it returns.
+    /// Sets what is called, on the log's own thread, with the new durable end after each sync.
+    /// [`Wal::durable`] shows that end, and those who wait for it return, when the call has returned.
     pub fn set_on_durable(&self, on_durable: Box<dyn Fn(Lsn) + Send + Sync>) {
-        *self.on_durable.lock() = Some(on_durable);
+        *self.shared.on_durable.write() = Some(on_durable);
     }
 
-    /// Says that nothing that ends at or below `lsn` is needed any more. Returns at once.
-    pub fn recycle_below(&self, _lsn: Lsn) {}
+    /// Says that nothing that ends at or below `lsn` is needed any more: from now on, the log is
+    /// opened with a `from` that is not lower. Returns at once.
+    pub fn recycle_below(&self, lsn: Lsn) {
+        self.shared
+            .tell_file_thread(|desk| desk.recycle_below = desk.recycle_below.max(lsn.0));
+    }
 
     /// Bytes that a recovery would read.
     pub fn live_bytes(&self) -> u64 {
-        *self.end.lock()
+        self.shared.end() - self.shared.first_live.load(Ordering::Acquire)
     }
 
-    /// Prepares the next file in the background, so that appending never waits for one. Call it
-    /// once the broker is ready.
-    pub fn preallocate_in_background(&self) {}
+    /// Writes zeros over the files before they come into use, from now on and in the background, so
+    /// that syncs are fast and appending never waits for a file. Call it once the broker is ready.
+    pub fn preallocate_in_background(&self) {
+        self.shared.tell_file_thread(|desk| desk.preallocate = true);
+    }
 
     /// Makes everything durable, marks the log as closed in order, and ends its threads.
     pub async fn close(&self) -> Result<(), WalError> {
-        self.closed.store(true, Ordering::Release);
-        Ok(())
+        self.shared.begin_closing();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            thread.join().await;
+        }
+        self.shared.closing_result()
     }
 
     /// Figures since the log was opened.
     pub fn stats(&self) -> WalStats {
-        let entries = self.entries.load(Ordering::Relaxed);
         WalStats {
-            entries,
-            bytes: *self.end.lock(),
-            fsyncs: entries,
+            buffered_bytes: self.shared.buffered() as u64,
+            live_bytes: self.live_bytes(),
+            ..self.shared.counters.read()
         }
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        self.shared.begin_closing();
     }
 }

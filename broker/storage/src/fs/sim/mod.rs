@@ -140,6 +140,14 @@ impl SimFs {
         SimFs::with_tree(tree, rng)
     }
 
+    /// An independent copy of the disk as it is now, synced or not, without faults and open files.
+    pub fn clone_disk(&self) -> SimFs {
+        let world = self.world.lock();
+        let mut tree = world.tree.clone();
+        tree.close_all();
+        SimFs::with_tree(tree, world.rng.clone())
+    }
+
     /// Operations so far.
     pub fn ops(&self) -> u64 {
         self.world.lock().ops
