@@ -57,7 +57,7 @@ impl PartitionCoordinatorLog {
             .check_leader(self.epoch)
             .and_then(|_| {
                 self.partition
-                    .append(batches, AppendOrigin::Coordinator, true, now_ms)
+                    .append(batches, AppendOrigin::Coordinator, true, now_ms, 0)
             })
             .map_err(|error| ErrorCode::from(&error))?;
         let deadline = Instant::now() + APPEND_TIMEOUT;

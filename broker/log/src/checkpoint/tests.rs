@@ -1,0 +1,119 @@
+use proptest::prelude::*;
+use tidemill_records::{
+    Compression, Headers, ProducerEpoch, ProducerId, RecordBatchBuilder, Sequence,
+};
+
+use super::*;
+
+/// A partition's state after some appends, rolls and trims.
+fn entry(number: i32, steps: &[(u8, i64)]) -> PartitionEntry {
+    let mut state = State::new(Arc::new(LogConfig::default()), Offset::ZERO, 5);
+    for (kind, value) in steps {
+        match kind {
+            0 => state.roll(state.log_end, *value),
+            1 => {
+                let start = Offset(state.log_end.0 * (value % 10) / 10);
+                state.advance_start(start, start);
+            }
+            _ => {
+                let builder = RecordBatchBuilder::new(Compression::None);
+                let id = ProducerId(value % 3);
+                let sequence = Sequence(*value as i32);
+                let mut builder = builder.producer(id, ProducerEpoch(0), sequence);
+                if *kind == 2 {
+                    builder = builder.transactional();
+                }
+                builder.push(*value, None, Some(&[7; 100]), &Headers::default());
+                let mut batch = builder.build().expect("a batch");
+                batch.assign(state.log_end, LeaderEpoch(*value as i32 / 10));
+                state.apply(&batch, None, *value, 100);
+            }
+        }
+    }
+    state.last_lsn = Lsn(steps.len() as u64);
+    state.unlogged = number % 2 == 0;
+    state.offline = [
+        None,
+        Some(OfflineCause::SegmentMissing { base: Offset(3) }),
+        Some(OfflineCause::SegmentShort {
+            base: Offset(3),
+            bytes: 1,
+            synced: 2,
+        }),
+        Some(OfflineCause::Gap {
+            entry: Offset(9),
+            end: Offset(4),
+        }),
+        Some(OfflineCause::Unusable),
+    ][number as usize % 5];
+    PartitionEntry {
+        partition: TopicPartition::new(format!("topic-{}", number / 2), PartitionId(number)),
+        topic_id: TopicId(Uuid::from_u128(77)),
+        high_watermark: state.log_end,
+        state,
+    }
+}
+
+fn encode(from: Lsn, entries: &[PartitionEntry]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    payload.u64(from.0);
+    payload.count(entries.len());
+    for entry in entries {
+        let (partition, state) = (&entry.partition, &entry.state);
+        encode_entry(
+            partition,
+            entry.topic_id,
+            entry.high_watermark,
+            state,
+            &mut payload,
+        );
+    }
+    payload
+}
+
+proptest! {
+    #[test]
+    fn checkpoints_round_trip(
+        partitions in proptest::collection::vec(proptest::collection::vec((0u8..6, 0i64..100), 0..30), 0..8),
+    ) {
+        let entries = partitions.iter().zip(0..).map(|(steps, at)| entry(at, steps));
+        let entries: Vec<_> = entries.collect();
+        let payload = encode(Lsn(9), &entries);
+        let config = Arc::new(LogConfig::default());
+        let (from, decoded) = decode(&payload, &config).expect("decodes");
+        prop_assert_eq!(from, Lsn(9));
+        prop_assert_eq!(encode(from, &decoded), payload.clone());
+        for (decoded, entry) in decoded.iter().zip(&entries) {
+            prop_assert_eq!(&decoded.partition, &entry.partition);
+            prop_assert_eq!(decoded.state.log_start, entry.state.log_start);
+            prop_assert_eq!(decoded.state.log_end, entry.state.log_end);
+            prop_assert_eq!(&decoded.state.epochs, &entry.state.epochs);
+            prop_assert_eq!(&decoded.state.producers, &entry.state.producers);
+            prop_assert_eq!(decoded.state.offline, entry.state.offline);
+            prop_assert_eq!(decoded.state.unlogged, entry.state.unlogged);
+        }
+        prop_assert!(decode(&payload[..payload.len() - 1], &config).is_err());
+    }
+
+    #[test]
+    fn hostile_checkpoints_are_refused_without_panic(
+        steps in proptest::collection::vec((0u8..6, 0i64..100), 0..20),
+        flips in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..5),
+    ) {
+        let mut payload = encode(Lsn(9), &[entry(1, &steps)]);
+        for (at, byte) in flips {
+            let at = at.index(payload.len());
+            payload[at] = byte;
+        }
+        let _ = decode(&payload, &Arc::new(LogConfig::default()));
+    }
+}
+
+#[test]
+fn ten_thousand_partitions_are_compact() {
+    let steps: Vec<_> = (0..3).map(|at| (5, at)).collect();
+    let mut entry = entry(1, &steps);
+    entry.state.producers = Producers::default();
+    let bytes = encode(Lsn(0), &[entry]).len();
+    assert!(bytes < 250, "{bytes} bytes a partition");
+}

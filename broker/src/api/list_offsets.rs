@@ -1,0 +1,145 @@
+//! ListOffsets (key 2): the offset of a timestamp, or one of Kafka's special offsets.
+//!
+//! Versions 1–11: isolation from 2, leader epochs from 4, `-3` max timestamp from 7 (KIP-734), `-4` earliest
+//! local from 8 (KIP-405), `-5` latest tiered from 9 (KIP-1005), `-6` earliest pending upload from 11
+//! (KIP-1023). A special offset that the version does not know is UNSUPPORTED_VERSION.
+
+use tidemill_protocol::ErrorCode;
+use tidemill_protocol::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+};
+use tidemill_records::{LeaderEpoch, Offset};
+
+use crate::authorizer::{Operation, Resource};
+use crate::broker::Broker;
+use crate::partition::{Isolation, Partition, PartitionError};
+use crate::server::context::RequestContext;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// The replica id that a consumer sends; others see up to the log end.
+const CONSUMER: i32 = -1;
+
+struct Found {
+    offset: i64,
+    timestamp: i64,
+    leader_epoch: LeaderEpoch,
+}
+
+/// Answers every partition on its own.
+pub(crate) async fn handle(
+    broker: &Broker,
+    context: &RequestContext,
+    request: ListOffsetsRequest,
+    version: i16,
+) -> ListOffsetsResponse {
+    let isolation = if request.replica_id == CONSUMER {
+        Isolation::of_consumer(request.isolation_level)
+    } else {
+        Isolation::LogEnd
+    };
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in topic.partitions {
+            let found = find(broker, context, &topic.name, &wanted, isolation, version);
+            partitions.push(describe(&wanted, found));
+        }
+        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions, ..Default::default() });
+    }
+    ListOffsetsResponse { topics, ..Default::default() }
+}
+
+fn describe(
+    wanted: &ListOffsetsPartition,
+    found: Result<Found, ErrorCode>,
+) -> ListOffsetsPartitionResponse {
+    let partition_index = wanted.partition_index;
+    match found {
+        Ok(found) => ListOffsetsPartitionResponse {
+            partition_index,
+            offset: found.offset,
+            timestamp: found.timestamp,
+            leader_epoch: found.leader_epoch.0,
+            ..Default::default()
+        },
+        Err(code) => ListOffsetsPartitionResponse {
+            partition_index,
+            error_code: code.code(),
+            ..Default::default()
+        },
+    }
+}
+
+fn find(
+    broker: &Broker,
+    context: &RequestContext,
+    topic: &str,
+    wanted: &ListOffsetsPartition,
+    isolation: Isolation,
+    version: i16,
+) -> Result<Found, ErrorCode> {
+    if !broker.authorizer.allows(context, Operation::Describe, Resource::Topic(topic)) {
+        return Err(ErrorCode::TopicAuthorizationFailed);
+    }
+    if wanted.timestamp < least_timestamp(version) {
+        return Err(ErrorCode::UnsupportedVersion);
+    }
+    let partition = broker
+        .partitions
+        .get(topic, wanted.partition_index)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let asked = LeaderEpoch(wanted.current_leader_epoch);
+    partition.check_leader(asked).map_err(|error| ErrorCode::from(&error))?;
+    look_up(&partition, wanted.timestamp, isolation).map_err(|error| ErrorCode::from(&error))
+}
+
+/// The most negative special offset that a version knows.
+fn least_timestamp(version: i16) -> i64 {
+    match version {
+        ..=6 => EARLIEST,
+        7 => MAX_TIMESTAMP,
+        8 => EARLIEST_LOCAL,
+        9 | 10 => LATEST_TIERED,
+        _ => EARLIEST_PENDING_UPLOAD,
+    }
+}
+
+fn look_up(
+    partition: &Partition,
+    timestamp: i64,
+    isolation: Isolation,
+) -> Result<Found, PartitionError> {
+    let log = &partition.log;
+    let end = partition.end_for(isolation);
+    let at = |offset: Offset| Found {
+        offset: offset.0,
+        timestamp: -1,
+        leader_epoch: log.epoch_at(offset).unwrap_or(LeaderEpoch::NONE),
+    };
+    let nothing = Found { offset: -1, timestamp: -1, leader_epoch: LeaderEpoch::NONE };
+    let found = match timestamp {
+        LATEST => at(end),
+        EARLIEST => at(log.log_start_offset()),
+        EARLIEST_LOCAL => at(log.local_log_start_offset()),
+        // Without a tier nothing is remote and nothing waits for upload.
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => nothing,
+        MAX_TIMESTAMP => log.max_timestamp(end)?.map_or(nothing, record),
+        _ => log.offset_for_timestamp(timestamp, end)?.map_or(nothing, record),
+    };
+    Ok(found)
+}
+
+fn record(found: tidemill_log::TimestampedOffset) -> Found {
+    Found {
+        offset: found.offset.0,
+        timestamp: found.timestamp,
+        leader_epoch: found.leader_epoch,
+    }
+}

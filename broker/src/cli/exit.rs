@@ -1,0 +1,216 @@
+//! How a command ends: exit codes that scripts rely on, and errors that say what to do next.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io;
+use std::process::ExitCode;
+
+use tidemill_client::ClientError;
+use tidemill_protocol::ErrorCode;
+
+/// Exit codes besides 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// It was tried and did not work.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// No broker answers.
+    Unreachable = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// A failure for a person: what, why, and the next command.
+#[derive(Debug)]
+pub(super) struct Failure {
+    exit: Exit,
+    error: String,
+    causes: Vec<String>,
+    next: Vec<String>,
+    /// The reader of stdout has gone, which is how pipes end: nothing to report.
+    quiet: bool,
+}
+
+impl Failure {
+    pub(super) fn new(error: impl Into<String>) -> Failure {
+        Failure {
+            exit: Exit::Failed,
+            error: error.into(),
+            causes: Vec::new(),
+            next: Vec::new(),
+            quiet: false,
+        }
+    }
+
+    pub(super) fn usage(error: impl Into<String>) -> Failure {
+        Failure {
+            exit: Exit::Usage,
+            ..Failure::new(error)
+        }
+    }
+
+    pub(super) fn unreachable(error: impl Into<String>) -> Failure {
+        Failure {
+            exit: Exit::Unreachable,
+            ..Failure::new(error)
+        }
+    }
+
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.exit == Exit::Unreachable
+    }
+
+    /// Adds an error and what it was caused by.
+    pub(super) fn because(mut self, cause: &dyn Error) -> Failure {
+        let mut cause = Some(cause);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Wrappers often repeat what they wrap.
+            if !self.error.contains(&text) && !self.causes.iter().any(|known| known.contains(&text))
+            {
+                self.causes.push(text);
+            }
+            cause = error.source();
+        }
+        self
+    }
+
+    /// Adds what it was caused by, in words.
+    pub(super) fn cause(mut self, cause: impl Into<String>) -> Failure {
+        self.causes.push(cause.into());
+        self
+    }
+
+    /// Adds what to do next.
+    pub(super) fn next(mut self, next: impl Into<String>) -> Failure {
+        self.next.push(next.into());
+        self
+    }
+
+    /// Says in which line of the input it happened.
+    pub(super) fn in_line(self, number: u64) -> Failure {
+        Failure {
+            error: format!("line {number}: {}", self.error),
+            ..self
+        }
+    }
+
+    /// The exit code, after saying on stderr what there is to say.
+    pub(super) fn report(&self) -> ExitCode {
+        if self.quiet {
+            return ExitCode::SUCCESS;
+        }
+        let mut text = format!("error: {}\n", self.error);
+        for cause in &self.causes {
+            let _ = writeln!(text, "cause: {cause}");
+        }
+        for next in &self.next {
+            let _ = writeln!(text, "next:  {next}");
+        }
+        // Nobody is left to hear it if this fails.
+        let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
+        self.exit.into()
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        let quiet = error.kind() == io::ErrorKind::BrokenPipe;
+        Failure {
+            quiet,
+            ..Failure::new(error.to_string())
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Failure {
+        let mut failure = Failure::new(error.to_string());
+        if let Some(source) = error.source() {
+            failure = failure.because(source);
+        }
+        if error.is_unreachable() {
+            failure.exit = Exit::Unreachable;
+            return failure.next(
+                "start a broker with `tidemill serve`, or name one with --bootstrap HOST:PORT",
+            );
+        }
+        match (&error, error.code().and_then(next_for)) {
+            (ClientError::UnknownTopic { topic }, _) => failure.next(format!(
+                "tidemill topic list, or tidemill topic create {topic}"
+            )),
+            (ClientError::UnknownPartition { topic, .. }, _) => {
+                failure.next(format!("tidemill topic describe {topic}"))
+            }
+            (_, Some(next)) => failure.next(next),
+            _ => failure,
+        }
+    }
+}
+
+/// The next command for an error code, where there is an obvious one.
+fn next_for(code: ErrorCode) -> Option<&'static str> {
+    Some(match code {
+        ErrorCode::TopicAlreadyExists => "tidemill topic describe NAME, or choose another name",
+        ErrorCode::InvalidTopicException => {
+            "topic names have 1 to 249 letters, digits, dots, dashes and underscores"
+        }
+        ErrorCode::InvalidConfig => "tidemill topic describe NAME --all lists the configs",
+        ErrorCode::InvalidPartitions => "partitions can be added, never taken away",
+        ErrorCode::InvalidReplicationFactor => {
+            "a topic has no more replicas than there are brokers"
+        }
+        ErrorCode::MessageTooLarge => {
+            "tidemill topic alter TOPIC --config max.message.bytes=N, or send smaller records"
+        }
+        ErrorCode::OffsetOutOfRange => "tidemill topic describe TOPIC shows start and end offsets",
+        ErrorCode::NonEmptyGroup | ErrorCode::UnknownMemberId => {
+            "stop the group's members first: tidemill group describe GROUP"
+        }
+        ErrorCode::GroupIdNotFound => "tidemill group list",
+        ErrorCode::UnknownTopicOrPartition => "tidemill topic list",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_said_once_each() {
+        let inner = io::Error::other("disk on fire");
+        let failure = Failure::new("cannot read x: disk on fire").because(&inner);
+        assert!(failure.causes.is_empty());
+        let failure = Failure::new("cannot read x")
+            .because(&inner)
+            .because(&inner);
+        assert_eq!(failure.causes, ["disk on fire"]);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!(failure.report(), ExitCode::SUCCESS);
+        let failure = Failure::from(io::Error::from(io::ErrorKind::NotFound));
+        assert_eq!(failure.report(), ExitCode::from(1));
+    }
+
+    #[test]
+    fn an_unreachable_broker_has_its_own_code() {
+        let error = ClientError::Unreachable {
+            addresses: "127.0.0.1:1".into(),
+            source: tidemill_client::ConnectionError::Closed {
+                address: "127.0.0.1:1".into(),
+            },
+        };
+        let failure = Failure::from(error);
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!(failure.next[0].contains("tidemill serve"));
+    }
+}

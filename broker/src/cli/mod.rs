@@ -1,0 +1,212 @@
+//! The command line. stdout is data, stderr is chatter; exit codes are in `exit.rs`.
+
+mod bench;
+mod check;
+mod consume;
+mod demo;
+mod exit;
+mod group;
+mod http;
+mod input;
+mod output;
+mod position;
+mod produce;
+mod progress;
+mod record_json;
+mod serve;
+mod stop;
+mod timestamp;
+mod topic;
+
+use std::future::Future;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use tidemill_client::{Client, ClientConfig};
+use tracing_subscriber::EnvFilter;
+
+use exit::{Exit, Failure};
+
+/// A Kafka-compatible streaming broker in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "tidemill", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a broker until SIGTERM or ^C.
+    Serve(serve::ServeArgs),
+    /// Show the whole on real records: produce, kill -9, recover, read back.
+    Demo(demo::DemoArgs),
+    /// Create, list, describe, alter, delete and trim topics.
+    Topic(topic::TopicArgs),
+    /// Write lines of stdin or a file as records.
+    Produce(produce::ProduceArgs),
+    /// Print records.
+    Consume(consume::ConsumeArgs),
+    /// List, describe, seek and delete consumer groups.
+    Group(group::GroupArgs),
+    /// Verify the data directory of a broker that is stopped.
+    Check(check::CheckArgs),
+    /// Measure a broker, this one or another Kafka.
+    Bench(bench::BenchArgs),
+}
+
+/// Where the broker is.
+#[derive(Debug, Clone, Args)]
+struct ClientArgs {
+    /// Brokers to begin with.
+    #[arg(
+        long,
+        global = true,
+        env = "TIDEMILL_BOOTSTRAP",
+        default_value = "127.0.0.1:9092",
+        value_delimiter = ',',
+        value_name = "H:P,…"
+    )]
+    bootstrap: Vec<String>,
+    /// The broker's HTTP address, asked for its state when nobody answers at --bootstrap.
+    #[arg(
+        long,
+        global = true,
+        env = "TIDEMILL_ADMIN",
+        default_value = "127.0.0.1:9644",
+        value_name = "H:P"
+    )]
+    admin: String,
+}
+
+impl ClientArgs {
+    fn client(&self) -> Arc<Client> {
+        Arc::new(Client::new(ClientConfig::new(self.bootstrap.clone())))
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => {
+            let usage_error = answer.use_stderr();
+            // A closed pipe is no reason to fail.
+            let _ = answer.print();
+            return if usage_error {
+                Exit::Usage.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let serves = matches!(cli.command, Command::Serve(_));
+    // Raft explains every step of an election at info; whoever wants that sets TIDEMILL_LOG.
+    log_to_stderr(if serves {
+        "info,openraft=warn"
+    } else {
+        "error"
+    });
+    let result = match cli.command {
+        Command::Serve(args) => run_broker(args),
+        Command::Demo(args) => block_on(demo::run(args)),
+        Command::Topic(args) => with_client(&args.client.clone(), topic::run(args)),
+        Command::Produce(args) => with_client(&args.client.clone(), produce::run(args)),
+        Command::Consume(args) => with_client(&args.client.clone(), consume::run(args)),
+        Command::Group(args) => with_client(&args.client.clone(), group::run(args)),
+        Command::Check(args) => block_on(check::run(args)),
+        Command::Bench(args) => with_client(&args.client.clone(), bench::run(args)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run_broker(args: serve::ServeArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve::run(args)).map_err(|error| {
+        let mut causes = error.chain();
+        let failure = Failure::new(causes.next().map(ToString::to_string).unwrap_or_default());
+        causes.next().into_iter().fold(failure, Failure::because)
+    })
+}
+
+/// Runs a client's command on one thread; threads that still read stdin do not hold up the end.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
+}
+
+/// [`block_on`], and when nobody answers, a look at what the broker's HTTP address says.
+fn with_client(
+    client: &ClientArgs,
+    command: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    const STATE_WAIT: Duration = Duration::from_secs(1);
+    block_on(async {
+        match command.await {
+            Err(failure) if failure.is_unreachable() => {
+                match http::get(&client.admin, "/readyz", STATE_WAIT).await {
+                    Ok(answer) => Err(failure.next(format!(
+                        "http://{}/readyz says {}: {}",
+                        client.admin,
+                        answer.status,
+                        answer.body.trim()
+                    ))),
+                    Err(_) => Err(failure),
+                }
+            }
+            result => result,
+        }
+    })
+}
+
+/// Logs go to stderr; `TIDEMILL_LOG` filters them as `RUST_LOG` does elsewhere.
+fn log_to_stderr(default_level: &str) {
+    let filter =
+        EnvFilter::try_from_env("TIDEMILL_LOG").unwrap_or_else(|_| EnvFilter::new(default_level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_may_stand_behind_the_subcommand() {
+        for line in [
+            "tidemill topic list --bootstrap a:1,b:2 --format json",
+            "tidemill topic --bootstrap a:1,b:2 --format json list",
+            "tidemill group lag g --format yaml",
+            "tidemill consume t --from -5",
+            "tidemill consume t --from +5 --count 3 --until-end",
+            "tidemill topic trim t --to -10",
+            "tidemill serve --set num.partitions=3",
+        ] {
+            if let Err(error) = Cli::try_parse_from(line.split(' ')) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+}

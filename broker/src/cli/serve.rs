@@ -1,0 +1,131 @@
+//! `tidemill serve`: runs a broker until SIGTERM or ^C.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use tidemill_storage::clock::SystemClock;
+use tidemill_storage::fs::RealFs;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::broker::{Environment, RunningBroker};
+use crate::config;
+
+/// Flags of `serve`; every one is a TOML key and an environment variable as well.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// TOML file with settings.
+    #[arg(long, value_name = "FILE", env = "TIDEMILL_CONFIG")]
+    config: Option<PathBuf>,
+    /// Directory of segments, write-ahead log and metadata [default: ./tidemill-data].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Address for Kafka clients [default: 127.0.0.1:9092].
+    #[arg(long, value_name = "H:P")]
+    listen: Option<String>,
+    /// Address that clients are told [default: the one they came to].
+    #[arg(long, value_name = "H:P")]
+    advertise: Option<String>,
+    /// Address for HTTP: metrics and health [default: 127.0.0.1:9644].
+    #[arg(long, value_name = "H:P")]
+    admin_listen: Option<String>,
+    /// Address for other brokers [default: 127.0.0.1:9093].
+    #[arg(long, value_name = "H:P")]
+    internal_listen: Option<String>,
+    /// Id of this broker [default: 1].
+    #[arg(long, value_name = "N")]
+    node_id: Option<String>,
+    /// Failure domain of this broker.
+    #[arg(long, value_name = "R")]
+    rack: Option<String>,
+    /// Any other setting, as NAME=VALUE.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<String>,
+}
+
+impl ServeArgs {
+    fn flags(&self) -> anyhow::Result<Vec<(&str, String)>> {
+        let named = [
+            ("data-dir", &self.data_dir),
+            ("listen", &self.listen),
+            ("advertise", &self.advertise),
+            ("admin-listen", &self.admin_listen),
+            ("internal-listen", &self.internal_listen),
+            ("node-id", &self.node_id),
+            ("rack", &self.rack),
+        ];
+        let mut flags: Vec<(&str, String)> = Vec::new();
+        for pair in &self.set {
+            let (name, value) = pair
+                .split_once('=')
+                .with_context(|| format!("--set {pair}: write NAME=VALUE"))?;
+            flags.push((name, value.to_owned()));
+        }
+        flags.extend(
+            named
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value.clone()?))),
+        );
+        Ok(flags)
+    }
+}
+
+/// Runs until told to stop; everything acked is on disk when it returns.
+pub(super) async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let flags = args.flags()?;
+    let config = config::load(args.config.as_deref(), std::env::vars(), &flags)?;
+    // Before the broker starts, so that an early signal is not lost.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let environment = Environment {
+        fs: Arc::new(RealFs),
+        clock: Arc::new(SystemClock::new()),
+        seed: uuid::Uuid::new_v4().as_u64_pair().0,
+    };
+    let data_dir = config.data_dir.clone();
+    let broker = RunningBroker::start(config, environment).await?;
+    announce(&broker, &data_dir)?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+        _ = interrupt.recv() => tracing::info!("interrupted: draining"),
+    }
+    broker.shutdown().await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The line that scripts parse on stdout, and three next commands for people on stderr.
+fn announce(broker: &RunningBroker, data_dir: &std::path::Path) -> anyhow::Result<()> {
+    let addresses = broker.addresses();
+    let (kafka, admin, internal) = (addresses.kafka, addresses.admin, addresses.internal);
+    let mut stdout = std::io::stdout().lock();
+    writeln!(
+        stdout,
+        "ready kafka={kafka} admin={admin} internal={internal}"
+    )?;
+    stdout.flush()?;
+    let mut stderr = std::io::stderr().lock();
+    writeln!(
+        stderr,
+        "tidemill serves Kafka clients on {kafka}, data in {}",
+        data_dir.display()
+    )?;
+    writeln!(stderr, "  metrics  http://{admin}/metrics")?;
+    let bootstrap = if kafka.port() == 9092 {
+        String::new()
+    } else {
+        format!(" --bootstrap {kafka}")
+    };
+    writeln!(stderr, "  next     tidemill topic create hello{bootstrap}")?;
+    writeln!(
+        stderr,
+        "           echo world | tidemill produce hello{bootstrap}"
+    )?;
+    writeln!(
+        stderr,
+        "           tidemill consume hello --from start{bootstrap}"
+    )?;
+    Ok(())
+}
