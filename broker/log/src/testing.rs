@@ -9,7 +9,7 @@ use tidemill_records::{
     RecordBatchBuilder, Sequence, TopicId, TopicPartition,
 };
 use tidemill_storage::clock::ManualClock;
-use tidemill_storage::fs::{Fs, SimFs};
+use tidemill_storage::fs::{Fs, OpenMode, SimFaults, SimFs};
 use uuid::Uuid;
 
 use crate::{
@@ -185,6 +185,27 @@ pub(crate) fn read_all(log: &PartitionLog, from: Offset, max_bytes: usize) -> Ve
         batches.extend(read.into_batches().expect("batches"));
     }
     batches
+}
+
+/// The space that the disk's files occupy: the least capacity with which they could be written over.
+pub(crate) fn used_bytes(fs: &SimFs) -> u64 {
+    let (mut low, mut high) = (0, 1 << 32);
+    while low < high {
+        let middle = (low + high) / 2;
+        let probe = fs.clone_disk();
+        let file = probe
+            .open("/probe".as_ref(), OpenMode::Create)
+            .expect("a file");
+        probe.set_faults(SimFaults {
+            capacity_bytes: Some(middle),
+            ..SimFaults::default()
+        });
+        match file.write_all_at(&[], 0) {
+            Ok(()) => high = middle,
+            Err(_) => low = middle + 1,
+        }
+    }
+    low
 }
 
 /// Waits until something that nobody tells about is so.
