@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,8 +125,7 @@ impl Metadata {
             path: meta_dir.clone(),
             source,
         };
-        fs.create_dir_all(&meta_dir).map_err(failed)?;
-        fs.sync_dir(&config.data_dir).map_err(failed)?;
+        make_dir(&*fs, &meta_dir).map_err(failed)?;
 
         let written = Identity::read(&*fs, &config.data_dir)?;
         check_node(&config, written)?;
@@ -262,6 +261,31 @@ impl Metadata {
             .await
             .map_err(timed_out)?
     }
+}
+
+/// Makes a directory whose name survives a power loss, with those above it.
+fn make_dir(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+    let is_missing = |dir: &&Path| {
+        let found = fs.read_dir(dir);
+        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    let missing = dir.ancestors().take_while(is_missing).count();
+    fs.create_dir_all(dir)?;
+    // The last two in any case: an earlier start may have ended between making and syncing them.
+    for parent in dir.ancestors().skip(1).take(missing.max(2)) {
+        let parent = if parent == Path::new("") {
+            Path::new(".")
+        } else {
+            parent
+        };
+        match fs.sync_dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::warn!(dir = %parent.display(), %error, "cannot sync a directory");
+            }
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 fn check_node(config: &MetadataConfig, found: Option<Identity>) -> Result<(), IdentityError> {

@@ -358,7 +358,8 @@ async fn crash_once(seed: u64, lying: bool) -> Result<(), String> {
     let mut found = Vec::new();
     let rebooted = fs.reboot();
     for _ in 0..2 {
-        let mut store = open(&rebooted);
+        let opened = open_in(Arc::new(rebooted.clone()), Path::new(DIR));
+        let mut store = opened.map_err(|error| format!("seed {seed}: {error}"))?.0;
         found.push(remembered(&mut store).await);
         store.close().await.expect("closed");
     }
