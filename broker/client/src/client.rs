@@ -308,7 +308,7 @@ impl Client {
             ..MetadataRequest::default()
         };
         let response = self.any_connection().await?.send(&request).await?;
-        check(ApiKey::METADATA, "", response.error_code, None)?;
+        check(ApiKey::METADATA, "the request", response.error_code, None)?;
         let refused = {
             let mut view = self.view.lock();
             let (updated, refused) = view.updated(&response, topic.is_none());

@@ -174,10 +174,10 @@ pub enum ClientError {
 }
 
 fn broker_text(code: ErrorCode, message: Option<&str>) -> String {
-    match message {
-        Some(message) if !message.is_empty() => format!("{code:?}: {message}"),
-        _ => format!("{code:?}: {}", code.message()),
-    }
+    let message = message
+        .filter(|message| !message.is_empty())
+        .unwrap_or(code.message());
+    format!("{message} ({})", code.name())
 }
 
 impl ClientError {
@@ -198,13 +198,18 @@ impl ClientError {
 
     /// The broker's error code, where one is the cause.
     pub fn code(&self) -> Option<ErrorCode> {
+        self.broker_error().map(|(code, _)| code)
+    }
+
+    /// The broker's error code and the topic, partition or group that it is about, where one is the cause.
+    pub fn broker_error(&self) -> Option<(ErrorCode, &str)> {
         match self {
-            ClientError::Broker { code, .. } => Some(*code),
+            ClientError::Broker { code, subject, .. } => Some((*code, subject)),
             ClientError::Deadline {
                 source: Some(source),
                 ..
-            } => source.code(),
-            ClientError::ProducerStopped(source) => source.code(),
+            } => source.broker_error(),
+            ClientError::ProducerStopped(source) => source.broker_error(),
             _ => None,
         }
     }

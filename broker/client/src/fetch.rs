@@ -166,7 +166,7 @@ impl Client {
             held_by_broker: limits.wait_max,
         };
         let response = self.call(Route::Fetch(leader), &request, options).await?;
-        check(ApiKey::FETCH, "", response.error_code, None)?;
+        check(ApiKey::FETCH, "the request", response.error_code, None)?;
         Ok(response)
     }
 }

@@ -214,7 +214,8 @@ async fn measure<W: Send + 'static>(
         broker.settle().await?;
     }
     let settled = report::Readings::take(broker.as_ref())?;
-    Ok((total, report::Usage::between(&before, &moved, &settled)))
+    let usage = report::Usage::between(&total, &before, &moved, &settled);
+    Ok((total, usage))
 }
 
 /// Pause between two looks at whether the broker is idle.

@@ -92,6 +92,11 @@ impl Failure {
         self
     }
 
+    /// Whether the text for people already has this word.
+    pub(super) fn mentions(&self, word: &str) -> bool {
+        self.error.contains(word)
+    }
+
     /// Says in which line of the input it happened.
     pub(super) fn in_line(self, number: u64) -> Failure {
         Failure {
@@ -140,40 +145,51 @@ impl From<ClientError> for Failure {
                 "start a broker with `tidemill serve`, or name one with --bootstrap HOST:PORT",
             );
         }
-        match (&error, error.code().and_then(next_for)) {
-            (ClientError::UnknownTopic { topic }, _) => failure.next(format!(
+        if let ClientError::UnknownTopic { topic } = &error {
+            return failure.next(format!(
                 "tidemill topic list, or tidemill topic create {topic}"
-            )),
-            (ClientError::UnknownPartition { topic, .. }, _) => {
-                failure.next(format!("tidemill topic describe {topic}"))
-            }
-            (_, Some(next)) => failure.next(next),
-            _ => failure,
+            ));
+        }
+        if let ClientError::UnknownPartition { topic, .. } = &error {
+            return failure.next(format!("tidemill topic describe {topic}"));
+        }
+        match error
+            .broker_error()
+            .and_then(|(code, subject)| next_for(code, subject))
+        {
+            Some(next) => failure.next(next),
+            None => failure,
         }
     }
 }
 
-/// The next command for an error code, where there is an obvious one.
-fn next_for(code: ErrorCode) -> Option<&'static str> {
+/// The next command for an error code about `subject`, where there is an obvious one.
+fn next_for(code: ErrorCode, subject: &str) -> Option<String> {
     Some(match code {
-        ErrorCode::TopicAlreadyExists => "tidemill topic describe NAME, or choose another name",
+        ErrorCode::TopicAlreadyExists => format!("tidemill topic describe {subject}"),
         ErrorCode::InvalidTopicException => {
-            "topic names have 1 to 249 letters, digits, dots, dashes and underscores"
+            "topic names have 1 to 249 letters, digits, dots, dashes and underscores".to_owned()
         }
-        ErrorCode::InvalidConfig => "tidemill topic describe NAME --all lists the configs",
-        ErrorCode::InvalidPartitions => "partitions can be added, never taken away",
+        ErrorCode::InvalidConfig => {
+            "tidemill topic describe NAME --all lists the configs".to_owned()
+        }
+        ErrorCode::InvalidPartitions => "partitions can be added, never taken away".to_owned(),
         ErrorCode::InvalidReplicationFactor => {
-            "a topic has no more replicas than there are brokers"
+            "a topic has no more replicas than there are brokers".to_owned()
         }
         ErrorCode::MessageTooLarge => {
-            "tidemill topic alter TOPIC --config max.message.bytes=N, or send smaller records"
+            let topic = subject.rsplit_once('-').map_or(subject, |(topic, _)| topic);
+            format!("tidemill topic alter {topic} --config max.message.bytes=N, or smaller records")
         }
-        ErrorCode::OffsetOutOfRange => "tidemill topic describe TOPIC shows start and end offsets",
+        ErrorCode::OffsetOutOfRange => {
+            let topic = subject.rsplit_once('-').map_or(subject, |(topic, _)| topic);
+            format!("tidemill topic describe {topic} shows where the log starts and ends")
+        }
         ErrorCode::NonEmptyGroup | ErrorCode::UnknownMemberId => {
-            "stop the group's members first: tidemill group describe GROUP"
+            let group = subject.split(' ').next().unwrap_or(subject);
+            format!("stop the members first: tidemill group describe {group}")
         }
-        ErrorCode::GroupIdNotFound => "tidemill group list",
-        ErrorCode::UnknownTopicOrPartition => "tidemill topic list",
+        ErrorCode::GroupIdNotFound => "tidemill group list".to_owned(),
         _ => return None,
     })
 }

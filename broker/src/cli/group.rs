@@ -10,7 +10,7 @@ use tidemill_records::{Offset, PartitionId, TopicPartition};
 
 use super::ClientArgs;
 use super::exit::Failure;
-use super::output::{OutputArgs, Table, pairs};
+use super::output::{OutputArgs, Table, note, pairs};
 use super::position::{Position, resolve};
 use super::topic::topic_failure;
 use crate::config::nearest;
@@ -77,6 +77,7 @@ pub(super) async fn run(args: GroupArgs) -> Result<(), Failure> {
         GroupCommand::Delete { groups } => {
             for group in &groups {
                 client.delete_group(group).await?;
+                note(&format!("deleted {group}"))?;
             }
             Ok(())
         }
@@ -260,7 +261,7 @@ fn describe_text(description: &Description) -> String {
     let mut text = pairs(&[
         ("group", description.group.clone()),
         ("state", description.state.clone()),
-        ("assignor", description.protocol.clone()),
+        ("assignor", or_dash(&description.protocol)),
         ("members", description.members.len().to_string()),
         ("lag", total.to_string()),
     ]);
@@ -295,6 +296,14 @@ fn describe_text(description: &Description) -> String {
         text.push_str(&table.render());
     }
     text
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 /// A few partitions by name, many by count.

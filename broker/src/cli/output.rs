@@ -46,6 +46,11 @@ impl OutputArgs {
     }
 }
 
+/// Tells a person on stderr what was done.
+pub(super) fn note(text: &str) -> io::Result<()> {
+    writeln!(io::stderr(), "{text}")
+}
+
 /// Aligned columns under a header line. Numbers stand to the right.
 #[derive(Debug)]
 pub(super) struct Table {

@@ -1,6 +1,5 @@
 //! `tidemill produce`: lines become records.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use tidemill_storage::clock::{Clock, SystemClock};
 use super::ClientArgs;
 use super::exit::Failure;
 use super::input::Lines;
-use super::output::human_bytes;
+use super::output::{human_bytes, note};
 use super::progress;
 use super::record_json;
 use super::topic::topic_failure;
@@ -134,13 +133,12 @@ pub(super) async fn run(args: ProduceArgs) -> Result<(), Failure> {
     // What was acknowledged is said even if the rest failed.
     let (records, bytes) = (producer.acked_records(), producer.acked_bytes());
     let noun = if records == 1 { "record" } else { "records" };
-    writeln!(
-        std::io::stderr(),
+    note(&format!(
         "{records} {noun} written to {} ({} in {:.2?})",
         args.topic,
         human_bytes(bytes),
         began.elapsed()
-    )?;
+    ))?;
     written
 }
 

@@ -12,7 +12,7 @@ use tidemill_records::{NodeId, PartitionId, TopicPartition};
 
 use super::ClientArgs;
 use super::exit::Failure;
-use super::output::{OutputArgs, Table, pairs};
+use super::output::{OutputArgs, Table, note, pairs};
 use super::position::{Bounds, Position, bounds, resolve};
 use crate::config::nearest;
 
@@ -158,7 +158,8 @@ fn config_failure<'a>(error: ClientError, names: impl Iterator<Item = &'a str>) 
                 .map(|setting| setting.name)
         };
         for name in names.filter(|name| !known().any(|known| known == *name)) {
-            if let Some(meant) = nearest(name, known()) {
+            // Our own broker says it by itself; others do not.
+            if let Some(meant) = nearest(name, known()).filter(|name| !failure.mentions(name)) {
                 failure = failure.next(format!("for {name}, did you mean {meant}?"));
             }
         }
@@ -175,12 +176,15 @@ async fn create(client: &Client, topic: &NewTopic, output: OutputArgs) -> Result
     }
     let created = client.topic(&topic.name).await?;
     output.print(&TopicLine::new(&created), |line| {
-        let noun = if line.partitions == 1 {
+        let noun = if line.partition_count == 1 {
             "partition"
         } else {
             "partitions"
         };
-        format!("created {} with {} {noun}\n", line.name, line.partitions)
+        format!(
+            "created {} with {} {noun}\n",
+            line.name, line.partition_count
+        )
     })
 }
 
@@ -189,8 +193,8 @@ async fn create(client: &Client, topic: &NewTopic, output: OutputArgs) -> Result
 struct TopicLine {
     name: String,
     id: String,
-    partitions: usize,
-    replicas: usize,
+    partition_count: usize,
+    replication_factor: usize,
     internal: bool,
 }
 
@@ -199,8 +203,8 @@ impl TopicLine {
         TopicLine {
             name: view.name.to_string(),
             id: view.id.to_string(),
-            partitions: view.partitions.len(),
-            replicas: view
+            partition_count: view.partitions.len(),
+            replication_factor: view
                 .partitions
                 .first()
                 .map_or(0, |partition| partition.replicas.len()),
@@ -219,7 +223,10 @@ async fn list(client: &Client, internal: bool, output: OutputArgs) -> Result<(),
     output.print(&lines, |lines| {
         let mut table = Table::new(["NAME", "PARTITIONS", "REPLICAS"]);
         for line in lines {
-            let counts = [line.partitions.to_string(), line.replicas.to_string()];
+            let counts = [
+                line.partition_count.to_string(),
+                line.replication_factor.to_string(),
+            ];
             let [partitions, replicas] = counts;
             table.row([line.name.clone(), partitions, replicas]);
         }
@@ -233,7 +240,7 @@ struct Description {
     #[serde(flatten)]
     line: TopicLine,
     records: i64,
-    partition_list: Vec<PartitionLine>,
+    partitions: Vec<PartitionLine>,
     configs: Vec<ConfigLine>,
 }
 
@@ -277,7 +284,7 @@ async fn describe(
             .values()
             .map(|bounds| bounds.end - bounds.start)
             .sum(),
-        partition_list: partition_lines(&view, &bounds),
+        partitions: partition_lines(&view, &bounds),
         configs: config_lines(configs, all),
     };
     output.print(&description, describe_text)
@@ -324,8 +331,8 @@ fn describe_text(description: &Description) -> String {
     let mut text = pairs(&[
         ("name", line.name.clone()),
         ("id", line.id.clone()),
-        ("partitions", line.partitions.to_string()),
-        ("replicas", line.replicas.to_string()),
+        ("partitions", line.partition_count.to_string()),
+        ("replicas", line.replication_factor.to_string()),
         ("records", description.records.to_string()),
     ]);
     let mut table = Table::new([
@@ -338,7 +345,7 @@ fn describe_text(description: &Description) -> String {
         "END",
     ]);
     let join = |ids: &[i32]| ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
-    for partition in &description.partition_list {
+    for partition in &description.partitions {
         table.row([
             partition.partition.to_string(),
             partition.leader.to_string(),
@@ -389,7 +396,7 @@ async fn alter(
     if let Some(partitions) = partitions {
         client.create_partitions(name, partitions).await?;
     }
-    Ok(())
+    Ok(note(&format!("changed {name}"))?)
 }
 
 async fn delete(client: &Client, names: &[String]) -> Result<(), Failure> {
@@ -397,6 +404,7 @@ async fn delete(client: &Client, names: &[String]) -> Result<(), Failure> {
         if let Err(error) = client.delete_topic(name).await {
             return Err(topic_failure(client, name, error).await);
         }
+        note(&format!("deleted {name}"))?;
     }
     Ok(())
 }

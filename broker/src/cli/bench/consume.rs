@@ -1,6 +1,8 @@
 //! `tidemill bench consume`
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -57,6 +59,8 @@ struct Load {
     /// Next offset by partition.
     positions: BTreeMap<i32, i64>,
     amount: Amount,
+    /// What the connections that share the amount have moved of it.
+    moved: Arc<AtomicU64>,
     min_bytes: i32,
     max_bytes: i32,
     max_wait_ms: i32,
@@ -68,17 +72,12 @@ pub(super) async fn run(client: &Client, args: &ConsumeBenchArgs) -> Result<Repo
     let shares = shares(client, &view, args.load.connections)?;
     let partitions: Vec<PartitionId> = view.partitions.iter().map(|view| view.partition).collect();
     let positions = resolve(client, &args.load.topic, &partitions, args.from).await?;
-    let connections = shares.len() as u64;
     let mut work = Vec::new();
-    for (
-        number,
-        Share {
-            address,
-            partitions,
-        },
-    ) in (0..).zip(shares)
+    for Share {
+        address,
+        partitions,
+    } in shares
     {
-        let part = |whole: u64| whole / connections + u64::from(number < whole % connections);
         let positions = partitions
             .iter()
             .filter_map(|partition| Some((*partition, positions.get(&PartitionId(*partition))?.0)));
@@ -87,16 +86,23 @@ pub(super) async fn run(client: &Client, args: &ConsumeBenchArgs) -> Result<Repo
             address,
             topic: Str::from(&args.load.topic),
             positions: positions.collect(),
-            amount: match args.load.amount() {
-                Amount::Bytes(bytes) => Amount::Bytes(part(bytes)),
-                Amount::Records(records) => Amount::Records(part(records)),
-            },
+            amount: args.load.amount(),
+            moved: Arc::default(),
             min_bytes: i32::try_from(args.min_bytes).unwrap_or(i32::MAX),
             max_bytes: i32::try_from(args.max_bytes).unwrap_or(i32::MAX),
             max_wait_ms: args.max_wait_ms,
         };
-        work.extend(std::iter::repeat_n(load, args.fan_out));
+        work.push(load);
     }
+    let work = (0..args.fan_out).flat_map(|_| {
+        let moved = Arc::<AtomicU64>::default();
+        let side_by_side = work.clone().into_iter();
+        side_by_side.map(move |load| Load {
+            moved: moved.clone(),
+            ..load
+        })
+    });
+    let work = work.collect();
     let (measured, usage) = measure(args.load.broker_pid, work, consume).await?;
     Ok(Report::new("consume", &args.load.topic, &measured, &usage))
 }
@@ -108,37 +114,38 @@ async fn version_at(address: &str) -> Result<i16, Failure> {
     Ok(version.map_err(tidemill_client::ClientError::from)?)
 }
 
-/// Fetches on one connection until the amount is reached.
+/// Fetches on one connection until the amount is reached by all that share it.
 fn consume(mut load: Load) -> Result<Measured, Failure> {
     let mut wire = Wire::connect(&load.address)?;
     let mut measured = Measured::new();
     let mut correlation_id = 0;
     let mut last_news = Instant::now();
-    while !reached(&measured, load.amount) {
+    let wanted = match load.amount {
+        Amount::Bytes(amount) | Amount::Records(amount) => amount,
+    };
+    while load.moved.load(Ordering::Relaxed) < wanted {
+        let before = (measured.records, measured.bytes);
         let asked = Instant::now();
         wire.send_new(&request_for(&load), load.version, correlation_id)?;
-        let before = measured.records;
         wire.receive(|frame| read_answer(frame, &mut load, correlation_id, &mut measured))?;
-        if measured.records > before {
+        correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
+        measured.requests += 1;
+        if measured.records > before.0 {
+            measured.latency(asked.elapsed());
             last_news = Instant::now();
+            let moved = match load.amount {
+                Amount::Bytes(_) => measured.bytes - before.1,
+                Amount::Records(_) => measured.records - before.0,
+            };
+            load.moved.fetch_add(moved, Ordering::Relaxed);
         } else if last_news.elapsed() > NEWS_WAIT_MAX {
             return Err(
                 Failure::new(format!("no new record within {NEWS_WAIT_MAX:?}"))
                     .next("write more, or ask for less with --bytes or --records"),
             );
         }
-        measured.requests += 1;
-        measured.latency(asked.elapsed());
-        correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
     }
     Ok(measured)
-}
-
-fn reached(measured: &Measured, amount: Amount) -> bool {
-    match amount {
-        Amount::Bytes(bytes) => measured.bytes >= bytes,
-        Amount::Records(records) => measured.records >= records,
-    }
 }
 
 fn request_for(load: &Load) -> FetchRequest {

@@ -19,6 +19,8 @@ pub(super) struct Measured {
     pub(super) records: u64,
     pub(super) bytes: u64,
     pub(super) latencies_us: Histogram<u64>,
+    /// When the last answer with something in it came.
+    last: Option<Instant>,
 }
 
 impl Measured {
@@ -30,6 +32,7 @@ impl Measured {
             records: 0,
             bytes: 0,
             latencies_us,
+            last: None,
         }
     }
 
@@ -38,9 +41,12 @@ impl Measured {
         self.records += other.records;
         self.bytes += other.bytes;
         self.latencies_us += &other.latencies_us;
+        self.last = self.last.max(other.last);
     }
 
+    /// Counts an answer that came now.
     pub(super) fn latency(&mut self, latency: Duration) {
+        self.last = Some(Instant::now());
         let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.latencies_us.saturating_record(us.max(1));
     }
@@ -81,10 +87,18 @@ struct BrokerUsage {
 
 impl Usage {
     /// Time and client up to the last answer; the broker until it was idle again.
-    pub(super) fn between(before: &Readings, moved: &Readings, settled: &Readings) -> Usage {
+    pub(super) fn between(
+        measured: &Measured,
+        before: &Readings,
+        moved: &Readings,
+        settled: &Readings,
+    ) -> Usage {
         let broker = before.broker.zip(settled.broker).zip(moved.broker);
         Usage {
-            elapsed: moved.at - before.at,
+            elapsed: measured
+                .last
+                .unwrap_or(moved.at)
+                .saturating_duration_since(before.at),
             client_cpu: moved.client_cpu - before.client_cpu,
             broker: broker.map(|((before, settled), moved)| BrokerUsage {
                 cpu: settled.0 - before.0,
