@@ -293,5 +293,7 @@ impl MetadataLog for Metadata {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sim"))]
+mod sim_tests;
+#[cfg(all(test, not(feature = "sim")))]
 mod tests;

@@ -19,6 +19,7 @@ pub(super) async fn supervise(raft: Raft, snapshot_due: Arc<Notify>) {
         // nothing happens.
         raft.runtime_config().tick(!alone);
         tokio::select! {
+            biased;
             changed = metrics.changed() => {
                 if changed.is_err() {
                     return;

@@ -189,6 +189,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         let request = Request::Snapshot { vote, meta, bytes };
         let call = self.call(RPCTypes::InstallSnapshot, &request, option.soft_ttl());
         tokio::select! {
+            biased;
             response = call => match response? {
                 Response::Snapshot(vote) => Ok(SnapshotResponse::new(vote)),
                 other => Err(unexpected(&other).into()),

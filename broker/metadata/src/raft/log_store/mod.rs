@@ -348,5 +348,5 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "sim")))]
 mod tests;
