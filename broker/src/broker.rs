@@ -366,6 +366,9 @@ async fn follow_metadata(
     mut images: watch::Receiver<Arc<tidemill_metadata::MetadataImage>>,
     mut stopped: watch::Receiver<bool>,
 ) {
+    broker
+        .partitions
+        .delete_strays(&images.borrow(), &broker.logs);
     loop {
         tokio::select! {
             changed = images.changed() => if changed.is_err() { return },

@@ -114,6 +114,20 @@ impl Partitions {
         changes
     }
 
+    /// Deletes logs of topics that the metadata no longer knows: a deletion that was agreed on and then cut
+    /// short by a crash. Called once, at start.
+    pub(crate) fn delete_strays(&self, image: &MetadataImage, logs: &LogDir) {
+        for log in logs.partitions() {
+            if image.topic_by_id(log.topic_id()).is_some() {
+                continue;
+            }
+            tracing::info!(partition = %log.partition(), "deleting the log of a deleted topic");
+            if let Err(error) = logs.delete(log.partition()) {
+                tracing::error!(partition = %log.partition(), %error, "cannot delete the log");
+            }
+        }
+    }
+
     fn drop_vanished(
         &self,
         image: &MetadataImage,

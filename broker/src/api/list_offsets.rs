@@ -49,7 +49,7 @@ pub(crate) async fn handle(
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in topic.partitions {
             let found = find(broker, context, &topic.name, &wanted, isolation, version);
-            partitions.push(describe(&wanted, found));
+            partitions.push(describe(&wanted, found, version));
         }
         topics.push(ListOffsetsTopicResponse { name: topic.name, partitions, ..Default::default() });
     }
@@ -59,6 +59,7 @@ pub(crate) async fn handle(
 fn describe(
     wanted: &ListOffsetsPartition,
     found: Result<Found, ErrorCode>,
+    version: i16,
 ) -> ListOffsetsPartitionResponse {
     let partition_index = wanted.partition_index;
     match found {
@@ -66,7 +67,7 @@ fn describe(
             partition_index,
             offset: found.offset,
             timestamp: found.timestamp,
-            leader_epoch: found.leader_epoch.0,
+            leader_epoch: if version >= 4 { found.leader_epoch.0 } else { -1 },
             ..Default::default()
         },
         Err(code) => ListOffsetsPartitionResponse {

@@ -18,6 +18,8 @@ use crate::broker::Broker;
 use crate::server::context::RequestContext;
 use crate::topic;
 
+/// Before this version a topic's name cannot be null in an answer, so ids are no way to ask.
+const NULL_NAMES_FROM: i16 = 12;
 /// Kafka's value for "not asked for".
 const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 
@@ -43,6 +45,12 @@ pub(crate) async fn handle(
         None => all(broker, context, &image, with_operations),
         Some(wanted) => wanted
             .into_iter()
+            .map(|mut wanted| {
+                if version < NULL_NAMES_FROM {
+                    wanted.name.get_or_insert_default();
+                }
+                wanted
+            })
             .map(|wanted| named(broker, context, &image, wanted, &refused, with_operations))
             .collect(),
     };

@@ -1,44 +1,17 @@
-//! Doubles for tests: a log in memory that can hold appends back or refuse them, and a clock that follows
-//! tokio's paused time.
+//! A double for tests: a log in memory that can hold appends back or refuse them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidemill_protocol::ErrorCode;
-use tidemill_storage::clock::Clock;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use super::log::{Appending, CoordinatorLog, CoordinatorRecord};
 
 /// The wall clock of tests starts here.
 pub(super) const START_MS: i64 = 1_700_000_000_000;
-
-/// Wall and monotonic time both follow tokio's.
-pub(super) struct TokioClock {
-    start: Instant,
-}
-
-impl TokioClock {
-    pub(super) fn new() -> Self {
-        Self {
-            start: Instant::now(),
-        }
-    }
-}
-
-impl Clock for TokioClock {
-    fn now_ms(&self) -> i64 {
-        START_MS + i64::try_from(self.start.elapsed().as_millis()).expect("tests are short")
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.start.elapsed()
-    }
-}
 
 /// A log in memory.
 pub(super) struct MemoryLog {

@@ -1,4 +1,4 @@
-//! The coordinator over a log in memory, with tokio's time.
+//! The coordinator over a log in memory, with a clock that the tests move.
 
 mod durability;
 mod loading;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidemill_protocol::ErrorCode;
 use tidemill_records::{LeaderEpoch, PartitionId};
+use tidemill_storage::clock::{Clock, ManualClock};
 use uuid::Uuid;
 
 use super::classic::{
@@ -19,7 +20,7 @@ use super::classic::{
 use super::log::CoordinatorRecord;
 use super::offsets::CommittedOffset;
 use super::shard::{Commit, Committer};
-use super::testing::{MemoryLog, TokioClock};
+use super::testing::{MemoryLog, START_MS};
 use super::{GroupCoordinator, partition_of};
 use crate::config::GroupConfig;
 
@@ -29,6 +30,7 @@ const PARTITION: PartitionId = PartitionId(0);
 struct Fixture {
     groups: Arc<GroupCoordinator>,
     log: Arc<MemoryLog>,
+    clock: Arc<ManualClock>,
     epoch: i32,
 }
 
@@ -38,10 +40,12 @@ impl Fixture {
     }
 
     fn with(settings: GroupConfig, log: Arc<MemoryLog>) -> Self {
-        let groups = Arc::new(GroupCoordinator::new(settings, Arc::new(TokioClock::new())));
+        let clock = Arc::new(ManualClock::new(START_MS));
+        let groups = Arc::new(GroupCoordinator::new(settings, clock.clone()));
         let mut fixture = Self {
             groups,
             log,
+            clock,
             epoch: 0,
         };
         fixture.lead();
@@ -61,8 +65,30 @@ impl Fixture {
         fixture
     }
 
+    /// Lets time pass, in steps in which every timer fires when it is due.
+    async fn advance(&self, by: Duration) {
+        let end = self.clock.monotonic() + by;
+        loop {
+            let waits = self
+                .groups
+                .shards()
+                .into_iter()
+                .filter_map(|shard| shard.fire_due());
+            let wait = waits.min().unwrap_or(by);
+            // What the timers left is stored, and whoever they answered goes on.
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+            let now = self.clock.monotonic();
+            if now >= end {
+                return;
+            }
+            self.clock.advance(wait.min(end - now));
+        }
+    }
+
     async fn loaded(&self) {
-        // The log is read by a thread, which tokio's paused time knows nothing of.
+        // A thread reads the log.
         while self.groups.visit(|_, _| {}) == Err(ErrorCode::CoordinatorLoadInProgress) {
             tokio::task::yield_now().await;
         }
@@ -152,7 +178,7 @@ fn commit(topic: &str, partition: i32, offset: i64) -> Commit {
         offset,
         leader_epoch: LeaderEpoch(3),
         metadata: "note".into(),
-        committed_at_ms: super::testing::START_MS,
+        committed_at_ms: START_MS,
         expires_at_ms: None,
         topic_id: Uuid::nil(),
     };
@@ -225,7 +251,7 @@ fn groups_hash_as_in_kafka() {
     assert_eq!(partition_of("polygenelubricants", 7), PartitionId(0));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn two_members_share_a_group() {
     let fixture = Fixture::new();
     let (a, generation) = fixture.settle("g", "a").await;
@@ -273,19 +299,39 @@ async fn two_members_share_a_group() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn sessions_end_by_the_clock() {
     let fixture = Fixture::new();
     let (a, _) = fixture.settle("g", "a").await;
-    tokio::time::sleep(Duration::from_millis(9_990)).await;
+    fixture.advance(Duration::from_millis(9_990)).await;
     assert_eq!(fixture.groups.heartbeat("g", &a, None, 1), Ok(()));
-    tokio::time::sleep(Duration::from_millis(9_990)).await;
+    fixture.advance(Duration::from_millis(9_990)).await;
     assert_eq!(fixture.state("g"), Some(GroupState::Stable));
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    fixture.advance(Duration::from_millis(50)).await;
     assert_eq!(fixture.state("g"), Some(GroupState::Empty));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
+async fn timer_that_is_set_later_may_fire_earlier() {
+    let fixture = Fixture::new();
+    let (a, _) = fixture.settle("g", "a").await;
+    let mut newcomer = request("b", "");
+    newcomer.requires_known_member_id = true;
+    newcomer.terms.session_timeout = Duration::from_secs(6);
+    fixture
+        .groups
+        .join("g", newcomer)
+        .await
+        .expect_err("id first");
+    let groups = fixture.groups.clone();
+    let rejoining = tokio::spawn(async move { groups.join("g", request("a", &a)).await });
+    fixture.advance(Duration::from_millis(5_999)).await;
+    assert!(!rejoining.is_finished(), "the newcomer may come back");
+    fixture.advance(Duration::from_millis(1)).await;
+    assert!(rejoining.is_finished());
+}
+
+#[tokio::test]
 async fn requests_are_checked_before_they_reach_a_group() {
     let fixture = Fixture::new();
     let code = |reply: super::JoinReply| reply.expect_err("refused").code;
@@ -320,7 +366,7 @@ async fn requests_are_checked_before_they_reach_a_group() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn group_that_never_formed_is_forgotten() {
     let fixture = Fixture::new();
     let mut newcomer = request("a", "");
@@ -332,13 +378,13 @@ async fn group_that_never_formed_is_forgotten() {
         .expect_err("id first");
     assert_eq!(refusal.code, ErrorCode::MemberIdRequired);
     assert_eq!(fixture.state("g"), Some(GroupState::Empty));
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    fixture.advance(Duration::from_secs(11)).await;
     assert_eq!(fixture.state("g"), None);
     assert_eq!(fixture.groups.figures().memory_bytes, 0);
     assert_eq!(fixture.log.records(), []);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn groups_take_no_more_memory_than_allowed() {
     let bounded = GroupConfig {
         memory_bytes_max: 8_000,
@@ -392,7 +438,7 @@ async fn groups_take_no_more_memory_than_allowed() {
     assert!((5_000..8_000).contains(&used), "{used}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn shutdown_finishes_what_was_begun_and_sends_waiting_members_away() {
     let fixture = Fixture::new();
     let (a, _) = fixture.settle("g", "a").await;

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 /// Shared budget of request bytes.
 #[derive(Debug)]
-pub struct MemoryBudget {
+pub(crate) struct MemoryBudget {
     used_bytes: AtomicUsize,
     bytes_max: usize,
     released: Notify,
@@ -19,7 +19,7 @@ pub struct MemoryBudget {
 
 impl MemoryBudget {
     /// A budget of so many bytes.
-    pub fn new(bytes_max: usize) -> Arc<Self> {
+    pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
         Arc::new(Self {
             used_bytes: AtomicUsize::new(0),
             bytes_max,
@@ -28,12 +28,12 @@ impl MemoryBudget {
     }
 
     /// Bytes charged now.
-    pub fn used_bytes(&self) -> usize {
+    pub(crate) fn used_bytes(&self) -> usize {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
     /// An empty charge that grows as bytes arrive and gives all back when dropped.
-    pub fn charge(self: &Arc<Self>) -> Charge {
+    pub(crate) fn charge(self: &Arc<Self>) -> Charge {
         Charge {
             budget: self.clone(),
             bytes: 0,
@@ -41,7 +41,7 @@ impl MemoryBudget {
     }
 
     /// Waits until the budget is not exhausted. The last one in may overshoot by one read.
-    pub async fn available(&self) {
+    pub(crate) async fn available(&self) {
         loop {
             let released = self.released.notified();
             tokio::pin!(released);
@@ -54,21 +54,21 @@ impl MemoryBudget {
     }
 
     /// Is there room at once?
-    pub fn is_available(&self) -> bool {
+    pub(crate) fn is_available(&self) -> bool {
         self.used_bytes() < self.bytes_max
     }
 }
 
 /// Bytes that one frame holds.
 #[derive(Debug)]
-pub struct Charge {
+pub(crate) struct Charge {
     budget: Arc<MemoryBudget>,
     bytes: usize,
 }
 
 impl Charge {
     /// Counts bytes that arrived.
-    pub fn grow(&mut self, bytes: usize) {
+    pub(crate) fn grow(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.budget.used_bytes.fetch_add(bytes, Ordering::Relaxed);
     }

@@ -18,7 +18,7 @@ impl Shard {
     }
 
     /// Fires what is due and says how long nothing will be; none when the shard is closed.
-    fn fire_due(&self) -> Option<Duration> {
+    pub(in crate::group) fn fire_due(&self) -> Option<Duration> {
         let mut state = self.state.lock();
         if state.is_closed {
             return None;

@@ -18,13 +18,13 @@ async fn begin(
     task
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn commit_is_answered_and_shown_when_it_is_durable() {
     let fixture = Fixture::new();
     fixture.commit("g", 5).await.expect("committed");
     fixture.log.hold();
     let task = begin(&fixture, "g", 6).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    fixture.advance(Duration::from_secs(60)).await;
     assert!(!task.is_finished());
     assert_eq!(fixture.committed("g").await, Some(5));
     fixture.log.let_through(1);
@@ -32,7 +32,7 @@ async fn commit_is_answered_and_shown_when_it_is_durable() {
     assert_eq!(fixture.committed("g").await, Some(6));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn reader_that_needs_stable_offsets_waits_for_commits() {
     let fixture = Fixture::new();
     fixture.log.hold();
@@ -57,7 +57,7 @@ async fn reader_that_needs_stable_offsets_waits_for_commits() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn commit_that_fails_never_shows() {
     let fixture = Fixture::new();
     for (from_log, to_client) in [
@@ -95,7 +95,7 @@ async fn commit_that_fails_never_shows() {
     assert_eq!(fixture.reloaded().await.committed("g").await, Some(5));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn commits_count_in_the_order_of_the_log() {
     let fixture = Fixture::new();
     fixture.log.hold();
@@ -119,7 +119,7 @@ async fn commits_count_in_the_order_of_the_log() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn slow_log_holds_nobody_else_up() {
     let fixture = Fixture::new();
     let (a, _) = fixture.settle("g", "a").await;
@@ -131,13 +131,13 @@ async fn slow_log_holds_nobody_else_up() {
         "all"
     );
     assert_eq!(fixture.committed("other").await, None);
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    fixture.advance(Duration::from_secs(11)).await;
     assert_eq!(fixture.state("g"), Some(GroupState::Empty), "timers go on");
     fixture.log.let_through(9);
     assert_eq!(task.await.expect("no panic"), Ok(()));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn too_large_a_commit_takes_no_other_with_it() {
     let fixture = Fixture::with(settings(), MemoryLog::bounded(Vec::new(), 600 << 10));
     fixture.log.hold();
@@ -158,7 +158,7 @@ async fn too_large_a_commit_takes_no_other_with_it() {
     assert_eq!(fixture.committed("g").await, Some(3));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn log_that_falls_behind_is_not_piled_up() {
     let settings = GroupConfig {
         memory_bytes_max: usize::MAX,
@@ -193,7 +193,7 @@ async fn log_that_falls_behind_is_not_piled_up() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn members_commit_and_others_do_not() {
     let fixture = Fixture::new();
     let (a, generation) = fixture.settle("g", "a").await;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::group::records::{self, Stored};
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn groups_and_offsets_come_back() {
     let fixture = Fixture::new();
     let (a, generation) = fixture.settle("g", "a").await;
@@ -35,7 +35,7 @@ async fn groups_and_offsets_come_back() {
         "all"
     );
     // The member's session began anew, and ends when it stays silent.
-    tokio::time::sleep(Duration::from_millis(10_100)).await;
+    loaded.advance(Duration::from_millis(10_100)).await;
     assert_eq!(loaded.state("g"), Some(GroupState::Empty));
     let found = loaded.groups.with_offsets("g", false, |offsets| {
         offsets
@@ -48,7 +48,7 @@ async fn groups_and_offsets_come_back() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn tombstones_count_in_their_order() {
     let offset = |value: i64| {
         let Commit {
@@ -76,7 +76,7 @@ async fn tombstones_count_in_their_order() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn what_cannot_be_understood_is_skipped() {
     let fixture = Fixture::new();
     fixture.settle("g", "a").await;
@@ -101,7 +101,7 @@ async fn what_cannot_be_understood_is_skipped() {
     assert_eq!(loaded.state("g"), Some(GroupState::Stable));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn stages_of_a_partition_have_their_answers() {
     let mut fixture = Fixture::new();
     fixture.commit("g", 5).await.expect("committed");
@@ -128,22 +128,34 @@ async fn stages_of_a_partition_have_their_answers() {
     assert_eq!(fixture.commit("g", 6).await, Err(ErrorCode::NotCoordinator));
 }
 
-#[tokio::test(start_paused = true)]
-async fn partition_that_was_given_away_while_it_was_read_is_not_served() {
-    let mut fixture = Fixture::new();
-    fixture.commit("g", 5).await.expect("committed");
-    let open = fixture.log.gate_reading();
-    fixture.lead();
-    fixture.groups.resign(PARTITION);
-    open.send(()).expect("the reader waits");
-    // A later term reads anew and is not confused by the end of the first reading.
+#[tokio::test]
+async fn reading_that_ends_after_its_term_changes_nothing() {
+    let with_offset = |offset: i64| {
+        let Commit {
+            topic,
+            partition,
+            committed,
+        } = commit("flights", 0, offset);
+        MemoryLog::of(vec![records::offset("g", &topic, partition, &committed)])
+    };
+    let (slow, fast) = (with_offset(5), with_offset(9));
+    let open = slow.gate_reading();
+    let mut fixture = Fixture::with(settings(), slow.clone());
+    fixture.log = fast;
     fixture.lead();
     fixture.loaded().await;
-    assert_eq!(fixture.committed("g").await, Some(5));
-    assert_eq!(fixture.commit("g", 6).await, Ok(()));
+    assert_eq!(fixture.committed("g").await, Some(9));
+    open.send(()).expect("the reader waits");
+    // The reader lets go of the log when it has found that nobody wants it.
+    while Arc::strong_count(&slow) > 1 {
+        assert_eq!(fixture.committed("g").await, Some(9));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fixture.committed("g").await, Some(9));
+    assert_eq!(fixture.commit("g", 10).await, Ok(()));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn resigning_answers_whoever_waits() {
     let fixture = Fixture::new();
     fixture.settle("g", "a").await;

@@ -4,7 +4,7 @@ use super::*;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn only_empty_groups_are_deleted() {
     let fixture = Fixture::new();
     assert_eq!(
@@ -40,7 +40,7 @@ async fn only_empty_groups_are_deleted() {
     assert_eq!((loaded.state("g"), loaded.all_offsets().len()), (None, 0));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn deleted_group_takes_commits_on_their_way_with_it() {
     let fixture = Fixture::new();
     fixture.commit("g", 5).await.expect("committed");
@@ -75,7 +75,7 @@ async fn deleted_group_takes_commits_on_their_way_with_it() {
     assert_eq!(fixture.reloaded().await.all_offsets(), left);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn deletion_that_fails_deletes_nothing() {
     let fixture = Fixture::new();
     fixture.commit("g", 5).await.expect("committed");
@@ -87,7 +87,7 @@ async fn deletion_that_fails_deletes_nothing() {
     assert_eq!(fixture.committed("g").await, None);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn single_offsets_are_deleted() {
     let fixture = Fixture::new();
     let commits = (0..3)
@@ -127,7 +127,7 @@ async fn single_offsets_are_deleted() {
     assert_eq!(fixture.state("g"), None);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn offsets_of_a_group_that_is_no_consumer_are_kept_while_it_lives() {
     let fixture = Fixture::new();
     let mut worker = request("w", "");
@@ -137,7 +137,7 @@ async fn offsets_of_a_group_that_is_no_consumer_are_kept_while_it_lives() {
     assert_eq!(refused, Err(ErrorCode::NonEmptyGroup));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn offsets_of_a_deleted_topic_go() {
     let fixture = Fixture::new();
     for group in ["g", "h"] {
@@ -162,7 +162,7 @@ async fn offsets_of_a_deleted_topic_go() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn offsets_of_an_empty_group_expire() {
     let fixture = Fixture::new();
     let (a, generation) = fixture.settle("g", "a").await;
@@ -172,21 +172,21 @@ async fn offsets_of_an_empty_group_expire() {
         .commit("g", &member(&a, generation), commits)
         .await
         .expect("committed");
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    fixture.advance(Duration::from_secs(11)).await;
     assert_eq!(fixture.state("g"), Some(GroupState::Empty));
-    tokio::time::sleep(7 * DAY - Duration::from_secs(60)).await;
+    fixture.advance(7 * DAY - Duration::from_secs(60)).await;
     assert_eq!(fixture.committed("g").await, Some(7));
-    tokio::time::sleep(Duration::from_secs(700)).await;
+    fixture.advance(Duration::from_secs(700)).await;
     assert_eq!(fixture.state("g"), None);
     let loaded = fixture.reloaded().await;
     assert_eq!((loaded.state("g"), loaded.all_offsets().len()), (None, 0));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn offsets_outside_of_any_protocol_expire_after_their_commit() {
     let fixture = Fixture::new();
     fixture.commit("old", 1).await.expect("committed");
-    tokio::time::sleep(6 * DAY).await;
+    fixture.advance(6 * DAY).await;
     let mut fresh = commit("flights", 0, 2);
     fresh.committed.committed_at_ms += i64::try_from((6 * DAY).as_millis()).expect("fits");
     fixture
@@ -194,14 +194,33 @@ async fn offsets_outside_of_any_protocol_expire_after_their_commit() {
         .commit("fresh", &nobody(), vec![fresh])
         .await
         .expect("committed");
-    tokio::time::sleep(DAY + Duration::from_secs(700)).await;
+    fixture.advance(DAY + Duration::from_secs(700)).await;
     assert_eq!(
         (fixture.state("old"), fixture.committed("fresh").await),
         (None, Some(2))
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
+async fn offset_that_is_being_committed_does_not_expire() {
+    let fixture = Fixture::new();
+    fixture.commit("g", 1).await.expect("committed");
+    fixture.advance(7 * DAY - Duration::from_secs(60)).await;
+    fixture.log.hold();
+    let groups = fixture.groups.clone();
+    let task = tokio::spawn(async move {
+        groups
+            .commit("g", &nobody(), vec![commit("flights", 0, 2)])
+            .await
+    });
+    tokio::task::yield_now().await;
+    fixture.advance(Duration::from_secs(700)).await;
+    fixture.log.let_through(9);
+    assert_eq!(task.await.expect("no panic"), Ok(()));
+    assert_eq!(fixture.read("g", true).await, Some(2));
+}
+
+#[tokio::test]
 async fn stable_group_keeps_what_it_subscribes_to() {
     let fixture = Fixture::new();
     let (a, generation) = fixture.settle("g", "a").await;
@@ -211,9 +230,9 @@ async fn stable_group_keeps_what_it_subscribes_to() {
         .commit("g", &member(&a, generation), commits)
         .await
         .expect("committed");
-    let end = tokio::time::Instant::now() + 7 * DAY + Duration::from_secs(700);
-    while tokio::time::Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(9_900)).await;
+    let end = fixture.clock.monotonic() + 7 * DAY + Duration::from_secs(700);
+    while fixture.clock.monotonic() < end {
+        fixture.advance(Duration::from_millis(9_900)).await;
         assert_eq!(fixture.groups.heartbeat("g", &a, None, generation), Ok(()));
     }
     let topics: Vec<_> = fixture
@@ -225,7 +244,7 @@ async fn stable_group_keeps_what_it_subscribes_to() {
     assert_eq!(fixture.state("g"), Some(GroupState::Stable));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn expiry_that_a_client_asked_for_counts() {
     let fixture = Fixture::new();
     let mut short = commit("flights", 0, 1);
@@ -238,14 +257,14 @@ async fn expiry_that_a_client_asked_for_counts() {
         .commit("g", &nobody(), vec![short, long])
         .await
         .expect("committed");
-    tokio::time::sleep(Duration::from_secs(700)).await;
+    fixture.advance(Duration::from_secs(700)).await;
     assert_eq!(fixture.all_offsets().len(), 1);
     assert_eq!(
         fixture.reloaded().await.all_offsets(),
         fixture.all_offsets()
     );
-    tokio::time::sleep(8 * DAY).await;
+    fixture.advance(8 * DAY).await;
     assert_eq!(fixture.all_offsets().len(), 1);
-    tokio::time::sleep(30 * DAY).await;
+    fixture.advance(30 * DAY).await;
     assert_eq!(fixture.state("g"), None);
 }
