@@ -48,6 +48,7 @@ func report(figures map[string]any) error {
 type load struct {
 	bootstrap, topic        string
 	count, size, batchBytes int
+	fetchBytes              int // 0: the client's default
 }
 
 // produceFull sends `count` records in batches as full as `batchBytes` allows, as fast as it goes.
@@ -125,10 +126,14 @@ func (l load) oneByOne(ctx context.Context, count, seed int, wire *requests) err
 // drain reads `count` records from the start and throws them away.
 func (l load) drain() error {
 	var wire requests
-	client, err := kgo.NewClient(
+	options := []kgo.Opt{
 		kgo.SeedBrokers(l.bootstrap), kgo.ConsumeTopics(l.topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchMaxWait(500*time.Millisecond), kgo.DisableFetchCRCValidation(), kgo.WithHooks(&wire),
-	)
+		kgo.FetchMaxWait(500 * time.Millisecond), kgo.DisableFetchCRCValidation(), kgo.WithHooks(&wire),
+	}
+	if l.fetchBytes > 0 {
+		options = append(options, kgo.FetchMaxBytes(int32(l.fetchBytes)), kgo.FetchMaxPartitionBytes(int32(l.fetchBytes)))
+	}
+	client, err := kgo.NewClient(options...)
 	if err != nil {
 		return err
 	}

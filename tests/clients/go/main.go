@@ -8,7 +8,7 @@
 //
 //	franz-go load    -bootstrap HOST:PORT -topic T -count N -size BYTES -batch BYTES
 //	franz-go singly  -bootstrap HOST:PORT -topic T -count N -size BYTES -clients N
-//	franz-go drain   -bootstrap HOST:PORT -topic T -count N
+//	franz-go drain   -bootstrap HOST:PORT -topic T -count N [-fetch BYTES]
 //	franz-go latency -bootstrap HOST:PORT -topic T -count N -size BYTES -partitions N -rate PER_SECOND
 //
 // The exit code is 0 when all went well, else 1.
@@ -50,13 +50,14 @@ func main() {
 	count := flags.Int("count", 0, "records to send or to wait for")
 	size := flags.Int("size", 1024, "loads: bytes of a record's value")
 	batch := flags.Int("batch", 256<<10, "load: most bytes of a batch")
+	fetch := flags.Int("fetch", 0, "drain: most bytes of a fetch (default: the client's)")
 	clients := flags.Int("clients", 4, "singly: connections")
 	partitions := flags.Int("partitions", 1, "latency: partitions of the topic")
 	rate := flags.Int("rate", 1000, "latency: records a second")
 	if len(os.Args) > 2 {
 		_ = flags.Parse(os.Args[2:]) // ExitOnError
 	}
-	l := load{bootstrap: *bootstrap, topic: *topic, count: *count, size: *size, batchBytes: *batch}
+	l := load{bootstrap: *bootstrap, topic: *topic, count: *count, size: *size, batchBytes: *batch, fetchBytes: *fetch}
 	var err error
 	switch verb {
 	case "check":

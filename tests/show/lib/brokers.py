@@ -81,7 +81,7 @@ class _Broker:
 
     def _wait(self, what, condition):
         try:
-            return process.wait_until(what, condition, START_SECONDS, pause=0.005)
+            return process.wait_until(what, condition, START_SECONDS, pause=0.001)
         except process.Timeout as late:
             self.kill9()
             raise self._failed(str(late)) from late
