@@ -38,7 +38,7 @@ mod imp {
     use std::future::Future;
     use std::pin::pin;
     use std::sync::Arc;
-    use std::task::{Context, Poll, Wake, Waker};
+    use std::task::{Context, Wake, Waker};
     use std::thread::{JoinHandle, Thread};
 
     use futures_channel::oneshot;
@@ -89,7 +89,7 @@ mod imp {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut context = Context::from_waker(&waker);
         let mut future = pin!(future);
-        while let Poll::Pending = future.as_mut().poll(&mut context) {
+        while future.as_mut().poll(&mut context).is_pending() {
             // A wake-up that came before this line has left its token: park returns at once.
             std::thread::park();
         }

@@ -103,7 +103,7 @@ fn what_a_recovery_found_is_known_to_be_durable_from_then_on() {
     let last = stored.len() - 1;
     // Nothing was appended behind it, so nothing says that the last entry was durable: it may be torn.
     let (path, offset) = place(&fs, stored[last - 1].0.0);
-    let torn = fs.reboot();
+    let torn = fs.clone_disk();
     torn.flip_bit(&path, offset + 50, 0).unwrap();
     let (_, recovery, entries) = block_on(async { open(&torn, Lsn(0)) });
     assert!(entries == stored[..last] && recovery.torn);
