@@ -35,7 +35,7 @@ def consume(options):
     consumer.assign([TopicPartition(options.topic, p, OFFSET_BEGINNING) for p in partitions])
     read = 0
     while read < options.count:
-        batch = consumer.consume(500, SECONDS)
+        batch = consumer.consume(min(options.count - read, 500), SECONDS)
         if not batch:
             sys.exit(f"confluent_lines: {read} of {options.count} came")
         for message in batch:

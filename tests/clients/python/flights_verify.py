@@ -44,7 +44,7 @@ def read_log(bootstrap, topic):
     log = {p: [] for p in partitions}
     left = sum(ends.values())
     while left > 0:
-        batch = consumer.consume(2000, READ_SECONDS)
+        batch = consumer.consume(min(left, 2000), READ_SECONDS)
         if not batch:
             sys.exit(f"{left} records did not come within {READ_SECONDS} s")
         for message in batch:
