@@ -191,6 +191,18 @@ fn stays_through_a_rebalance_until_its_session_ends() {
 }
 
 #[test]
+fn leader_that_stays_away_does_not_lead_the_next_generation() {
+    let mut rig = Rig::new();
+    let away = Client::new("a").instance("i").session_timeout(seconds(100));
+    let ids = rig.stable(&[away, Client::new("b")]);
+    let rejoin = rig.join(&Client::new("b").metadata("changed").with_id(&ids[1]));
+    rig.advance(seconds(30));
+    let joined = rejoin.now().expect("the rebalance timeout has passed");
+    assert_eq!(joined.leader, ids[1]);
+    assert_eq!(joined.members.len(), 2, "it is only the lead that it has lost");
+}
+
+#[test]
 fn static_newcomer_needs_no_second_round() {
     let mut rig = Rig::new();
     let reply = rig.join(&Client::new("a").instance("i"));
