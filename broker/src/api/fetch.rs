@@ -147,7 +147,7 @@ fn respond(
             last_stable_offset: data.last_stable_offset,
             log_start_offset: data.log_start_offset,
         };
-        let has_records = data.records.as_ref().is_some_and(|records| records.len() > 0);
+        let has_records = data.records.as_ref().is_some_and(|records| !records.is_empty());
         if !session.include(key, told, has_records) {
             continue;
         }

@@ -89,11 +89,9 @@ fn answer((topic, code): (OffsetDeleteRequestTopic, ErrorCode)) -> OffsetDeleteR
         .map(|partition| OffsetDeleteResponsePartition {
             partition_index: partition.partition_index,
             error_code: code.code(),
-            ..Default::default()
         });
     OffsetDeleteResponseTopic {
         partitions: partitions.collect(),
         name: topic.name,
-        ..Default::default()
     }
 }

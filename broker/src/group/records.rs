@@ -154,7 +154,6 @@ fn committed_offset(value: OffsetCommitValue) -> CommittedOffset {
 fn group_key(group: &str) -> Bytes {
     let key = GroupMetadataKey {
         group: Str::from(group),
-        ..Default::default()
     };
     prefixed(GROUP_KEY, &key)
 }
@@ -164,7 +163,6 @@ fn offset_key(group: &str, topic: &str, partition: PartitionId) -> Bytes {
         group: Str::from(group),
         topic: Str::from(topic),
         partition: partition.0,
-        ..Default::default()
     };
     prefixed(OFFSET_KEY, &key)
 }

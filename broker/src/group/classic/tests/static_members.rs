@@ -113,7 +113,7 @@ fn change_of_the_protocol_means_a_rebalance() {
     let both = Client::new("a")
         .instance("i")
         .protocols(&["range", "sticky"]);
-    rig.stable(&[both.clone()]);
+    rig.stable(std::slice::from_ref(&both));
     let back = rig.join(&both.clone().protocols(&["sticky", "range"]));
     assert_eq!(rig.stores_waiting(), 0);
     let joined = back.now().expect("everybody is in");
@@ -199,7 +199,11 @@ fn leader_that_stays_away_does_not_lead_the_next_generation() {
     rig.advance(seconds(30));
     let joined = rejoin.now().expect("the rebalance timeout has passed");
     assert_eq!(joined.leader, ids[1]);
-    assert_eq!(joined.members.len(), 2, "it is only the lead that it has lost");
+    assert_eq!(
+        joined.members.len(),
+        2,
+        "it is only the lead that it has lost"
+    );
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn a_wait_that_is_given_up_leaves_nothing_behind() {
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..100 {
         let mut wait = Box::pin(wal.wait_durable(lsn));
-        assert_eq!(wait.as_mut().poll(&mut context).is_ready(), false);
+        assert!(!wait.as_mut().poll(&mut context).is_ready());
         assert!(matches!(wait.as_mut().poll(&mut context), Poll::Pending));
         assert_eq!(wal.shared.waiting(), 1);
     }
@@ -235,6 +235,10 @@ fn recycling_gives_memory_back() {
     }
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "appenders on threads of their own"
+)]
 #[test]
 fn many_threads_share_the_log() {
     let fs = new_disk(9);
