@@ -336,7 +336,13 @@ def mid_batch_offset(f):
 def balanced(f, strategy, topic, partitions, **member_config):
     """Two members; the second joins while the first is reading, then the first leaves."""
     group = f"group-of-{topic}"
-    f.produce(topic, [f"first {i}" for i in range(200)])
+
+    def produce(word):
+        # To each partition, so that each member has something to read and to commit.
+        for p in range(partitions):
+            f.produce(topic, [f"{word} {i}" for i in range(p, 200, partitions)], partition=p)
+
+    produce("first")
     config = {"partition.assignment.strategy": strategy}
     one = f.consumer(group, **config, **{k: f"{v}-1" for k, v in member_config.items()})
     one.subscribe([topic])
@@ -348,7 +354,7 @@ def balanced(f, strategy, topic, partitions, **member_config):
     while not (len(two.assignment()) == len(one.assignment()) == partitions // 2):
         require(time.monotonic() < deadline, "not balanced:", one.assignment(), two.assignment())
         require(one.poll(0.1) is None and two.poll(0.1) is None, "a record that was committed came again")
-    f.produce(topic, [f"second {i}" for i in range(200)])
+    produce("second")
     second = []
     while len(second) < 200:
         require(time.monotonic() < deadline, len(second), "of the second 200 came")
