@@ -335,7 +335,8 @@ def mid_batch_offset(f):
 
 def balanced(f, strategy, topic, partitions, **member_config):
     """Two members; the second joins while the first is reading, then the first leaves."""
-    group = f"group-of-{topic}"
+    # A name of its own: static members of an earlier run may still be in their session.
+    group = f"group-of-{topic}-{time.time_ns()}"
 
     def produce(word):
         # To each partition, so that each member has something to read and to commit.
