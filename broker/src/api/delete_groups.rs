@@ -2,6 +2,8 @@
 //!
 //! Versions 0–3; 3 adds a message.
 
+use std::collections::BTreeSet;
+
 use futures_util::future;
 use tidemill_protocol::delete_groups::{
     DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse,
@@ -19,7 +21,9 @@ pub(crate) async fn handle(
     request: DeleteGroupsRequest,
     _version: i16,
 ) -> DeleteGroupsResponse {
-    let groups = request.groups_names.into_iter();
+    // A group that is named twice is deleted once.
+    let groups: BTreeSet<Str> = request.groups_names.into_iter().collect();
+    let groups = groups.into_iter();
     let results = future::join_all(groups.map(|group_id| delete(broker, context, group_id))).await;
     DeleteGroupsResponse {
         results,

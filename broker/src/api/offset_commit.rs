@@ -93,7 +93,7 @@ fn check_all(
                 .partition(index)
                 .ok_or(ErrorCode::UnknownTopicOrPartition)?;
             let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
-            if metadata.len() > metadata_bytes_max {
+            if is_longer(metadata, metadata_bytes_max) {
                 return Err(ErrorCode::OffsetMetadataTooLarge);
             }
             let committed = CommittedOffset {
@@ -121,6 +121,11 @@ fn check_all(
         codes.push(refusals);
     }
     (commits, codes)
+}
+
+/// Kafka counts UTF-16 units, which are never more than bytes.
+fn is_longer(text: &str, units_max: usize) -> bool {
+    text.len() > units_max && text.encode_utf16().count() > units_max
 }
 
 /// The topic's name, if there is such a topic.
