@@ -394,11 +394,14 @@ async fn apply_retention(
     timers: tokio::runtime::Handle,
     mut stopped: watch::Receiver<bool>,
 ) {
-    // Timers belong to the runtime; this thread borrows them.
-    let _timers = timers.enter();
     loop {
+        // Timers belong to the runtime; this thread borrows them. Only making one needs its context.
+        let pause = {
+            let _context = timers.enter();
+            tokio::time::sleep(broker.config.log_retention_check_interval)
+        };
         tokio::select! {
-            () = tokio::time::sleep(broker.config.log_retention_check_interval) => {}
+            () = pause => {}
             _ = stopped.wait_for(|is_stopped| *is_stopped) => return,
         }
         let now_ms = broker.clock.now_ms();

@@ -187,7 +187,8 @@ impl GroupConsumer {
     /// As every call.
     pub async fn leave(mut self) -> Result<(), ClientError> {
         const MEMBER_LIST_SINCE: i16 = 3;
-        if self.membership.take().is_none() {
+        self.membership = None;
+        if self.member_id.is_empty() {
             return Ok(());
         }
         let connection = self

@@ -197,6 +197,8 @@ async fn take(shared: &Shared) -> Result<(), CheckpointError> {
         .for_each(|captured| captured.log.advance_durable(durable));
     let flushed = shared.drain.flush().await;
     if !flushed || !captured.iter().all(Captured::is_drained) {
+        for c in captured.iter().filter(|c| !c.is_drained()) { eprintln!("DBGX flushed {flushed} {} {} {} {} {:?} {}", c.log.partition(), c.active_base, c.active_size, c.cuts, c.log.with_state(|s| (s.cuts, s.file_changes_pending, s.deleted, s.segments.clone())), c.log.dbg()); }
+        eprintln!("DBGX flushed {flushed} durable {durable} needed {needed}");
         return Err(CheckpointError::NotDrained);
     }
     sync(shared, &captured).map_err(|error| {
@@ -259,11 +261,11 @@ fn capture(shared: &Shared, from: Lsn) -> (Vec<u8>, Vec<Captured>, Lsn) {
 }
 
 impl Captured {
-    /// Whether the files hold what was captured, or a later entry of the write-ahead log says that they need not.
+    /// Whether the files hold what was captured, or will not be looked at. Of a log that was cut meanwhile nobody knows.
     fn is_drained(&self) -> bool {
         self.log.with_state(|state| {
             if state.deleted || state.cuts != self.cuts {
-                return true;
+                return state.deleted;
             }
             match state.segments.get(state.first_undrained()) {
                 None => true,

@@ -23,7 +23,7 @@ use crate::error::OfflineCause;
 use crate::files::{self, FileKind};
 use crate::index::{IndexEntry, OffsetEntry, TimeEntry, encode_entries};
 use crate::partition_log::PartitionLog;
-use crate::segment::Segment;
+use crate::segment::{Segment, Unsynced};
 use crate::shared::{Counters, Shared};
 use crate::state::State;
 use crate::tail::Chunk;
@@ -365,6 +365,12 @@ impl Drain {
         log.with_state(|state| {
             state.file_changes_pending -= 1;
             state.dir_unsynced = true;
+            if let FileChangeKind::Cut { base, .. } = change.kind
+                && let Some(segment) = state.segment_mut(base)
+                && segment.drained > 0
+            {
+                segment.unsynced = Unsynced::all();
+            }
         });
         log.queue_now();
     }
@@ -372,15 +378,11 @@ impl Drain {
     fn remove_partition(&mut self, log: &PartitionLog) -> io::Result<()> {
         self.shared.open_files.forget_log(log.number);
         let deleted = files::deleted_dir(&self.shared.config.dir, log.partition(), log.topic_id());
-        match self.shared.fs.rename(&log.dir(), &deleted) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => {
-                self.shared.checkpoint.note_topics_unsynced();
-                self.graveyard.push_back(deleted);
-                Ok(())
-            }
+        if files::move_away(&*self.shared.fs, &log.dir(), &deleted)? {
+            self.shared.checkpoint.note_topics_unsynced();
+            self.graveyard.push_back(deleted);
         }
+        Ok(())
     }
 
     /// Removes a few files of the first directory in the graveyard, and the directory after the last.
@@ -529,7 +531,11 @@ impl PartitionLog {
 
     /// Drops drained batches below `up_to` from memory.
     pub(crate) fn evict(&self, up_to: Offset) {
-        let freed = self.with_state(|state| state.tail.evict(up_to));
+        let freed = self.with_state(|state| {
+            // After a cut the same offsets may be undrained again.
+            let drained = state.drained_place();
+            state.tail.evict_drained(up_to, drained)
+        });
         self.shared.sub_cached(freed);
     }
 
@@ -567,6 +573,10 @@ impl PartitionLog {
         Ok(())
     }
 
+    fn is_gone(&self, base: Offset) -> bool {
+        self.with_state(|state| state.deleted || state.segment_mut(base).is_none())
+    }
+
     fn sync_file(&self, base: Offset, kind: FileKind) -> io::Result<()> {
         let open = || {
             self.shared
@@ -574,8 +584,8 @@ impl PartitionLog {
                 .open(&self.segment_path(base, kind), OpenMode::ReadWrite)
         };
         let file = match self.open_or(base, kind, open) {
-            // Retention has taken it.
-            Err(error) if self.with_state(|state| state.segment_mut(base).is_none()) => {
+            // Retention or deletion has taken it.
+            Err(error) if self.is_gone(base) => {
                 tracing::debug!(%error, "a segment was deleted before it was synced");
                 return Ok(());
             }
@@ -601,6 +611,12 @@ fn take_run(state: &mut State, at: usize, durable: Offset) -> Option<Run> {
     if chunks.is_empty() && !whole {
         return None;
     }
+    let written: usize = chunks.iter().map(Chunk::len).sum();
+    assert_eq!(
+        written,
+        (end - segment.drained) as usize,
+        "what is not drained is in memory"
+    );
     let next = match (chunks.last(), whole) {
         (_, true) => segment.next_offset,
         (Some(chunk), false) => chunk.next,

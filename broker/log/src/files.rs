@@ -89,6 +89,17 @@ pub(crate) fn belongs_to(fs: &dyn Fs, dir: &Path, id: TopicId) -> io::Result<Opt
     Ok(found.map(|found| found == id.to_string()))
 }
 
+/// Takes a deleted partition's directory out of the way of the next of that name. False when it was not there.
+pub(crate) fn move_away(fs: &dyn Fs, dir: &Path, deleted: &Path) -> io::Result<bool> {
+    match fs.rename(dir, deleted) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        // Moved away before; a crash brought the name back, or it was made anew.
+        Err(_) if fs.read_dir(deleted).is_ok() => fs.remove_dir_all(dir).map(|()| true),
+        Err(error) => Err(error),
+    }
+}
+
 pub(crate) fn write_leader_epochs(fs: &dyn Fs, dir: &Path, text: &str) -> io::Result<()> {
     replace(fs, &dir.join(LEADER_EPOCHS), text.as_bytes())
 }

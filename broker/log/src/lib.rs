@@ -12,6 +12,8 @@ mod append;
 mod checkpoint;
 mod codec;
 mod config;
+#[cfg(test)]
+mod crash_tests;
 mod drain;
 mod error;
 mod figures;

@@ -7,7 +7,7 @@
 //! A partition whose files lack what was synced is quarantined, and the others go on. What the write-ahead log has of it is
 //! still written to its files, for the log is recycled later.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,10 +22,12 @@ use crate::checkpoint::{self, PartitionEntry};
 use crate::config::{LogConfig, LogDirConfig};
 use crate::error::{FormatError, LogError, Offline, OfflineCause};
 use crate::files::{self, CHECKPOINT, DELETED_SUFFIX, parse_partition_dir, topics_dir};
+use crate::producers::Producers;
 use crate::replay_files::ReplayFiles;
 use crate::scan::ScanEnd;
+use crate::segment::Segment;
 use crate::state::State;
-use crate::truncate::prepare_cut;
+use crate::truncate::{WalkError, walk};
 use crate::wal_entry::{AppendHead, Change, LogKey, WalEntry};
 
 /// Bytes that replay gathers over all partitions before it writes them.
@@ -132,6 +134,8 @@ struct Replayed {
     touched: bool,
     /// The files lack something; a later entry may say that it is not needed.
     suspicion: Option<OfflineCause>,
+    /// Segments that were cut.
+    recount: BTreeSet<Offset>,
 }
 
 struct Replay<'a> {
@@ -181,6 +185,7 @@ impl<'a> Replay<'a> {
             files,
             touched: false,
             suspicion: None,
+            recount: BTreeSet::new(),
         };
         self.logs.insert(key, log);
     }
@@ -273,6 +278,7 @@ impl<'a> Replay<'a> {
         let mut logs: Vec<_> = std::mem::take(&mut self.logs).into_values().collect();
         logs.sort_unstable_by(|a, b| a.entry.partition.cmp(&b.entry.partition));
         for mut log in logs {
+            log.recount(self.config.producers_per_partition_max);
             if log.entry.state.unlogged {
                 log.touch();
                 log.scan_rest(self.config, self.now_ms, &mut self.torn_bytes);
@@ -335,10 +341,7 @@ fn move_away(fs: &dyn Fs, dir: &Path, deleted: &Path, id: TopicId) -> io::Result
     if files::belongs_to(fs, dir, id)? == Some(false) {
         return Ok(false);
     }
-    match fs.rename(dir, deleted) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        result => result.map(|()| true),
-    }
+    files::move_away(fs, dir, deleted)
 }
 
 fn malformed(cause: FormatError) -> LogError {
@@ -369,7 +372,13 @@ impl Replayed {
         let state = &mut self.entry.state;
         match change {
             Change::Append { head, batches } => self.append(&head, batches, producers_max)?,
-            Change::Truncate { end } => self.truncate(end, producers_max),
+            Change::Truncate {
+                end,
+                segment_base,
+                position,
+            } => {
+                self.truncate(end, segment_base, position);
+            }
             Change::Restart { start } => {
                 let dropped = state.restart_at(start, now_ms);
                 self.files.unlink(&dropped);
@@ -384,6 +393,12 @@ impl Replayed {
                 self.files.write_buffered();
                 let dropped = state.advance_start(log_start, local_log_start);
                 self.files.unlink(&dropped);
+                if self
+                    .suspicion
+                    .is_some_and(|cause| concerns(&cause, &dropped))
+                {
+                    self.suspicion = None;
+                }
             }
             Change::Unlogged {
                 unlogged,
@@ -442,32 +457,58 @@ impl Replayed {
         Ok(())
     }
 
-    fn truncate(&mut self, end: Offset, producers_max: usize) {
+    fn truncate(&mut self, end: Offset, base: Offset, position: u32) {
         self.files.write_buffered();
-        let state = &mut self.entry.state;
-        if end >= state.log_end || end < state.log_start {
+        let dropped = self.entry.state.cut_at(end, base, position);
+        self.files.unlink(&dropped);
+        self.files.begin_at(base);
+        // What was missing lies perhaps behind the cut.
+        self.suspicion = self.files.check(base, position.into());
+        self.recount.insert(base);
+    }
+
+    /// Counts anew what cuts have left unknown.
+    fn recount(&mut self, producers_max: usize) {
+        if self.recount.is_empty() {
             return;
         }
-        state
-            .segments
-            .iter_mut()
-            .for_each(|segment| segment.drained = segment.size);
-        let files = &self.files;
-        let prepared = prepare_cut(state, end, producers_max, &mut |base| files.open_log(base));
-        match prepared {
-            Ok(mut prepared) => {
-                let cut = prepared.commit(state);
-                self.files.unlink(&cut.dropped);
-                self.files.begin_at(cut.base);
-                let synced = cut.len;
-                // What was missing lies perhaps behind the cut.
-                self.suspicion = self.files.check(cut.base, synced);
+        self.files.write_buffered();
+        if let Err(error) = self.try_recount(producers_max) {
+            tracing::error!(partition = %self.entry.partition, ?error, "cannot read a log that was cut");
+            self.entry
+                .state
+                .offline
+                .get_or_insert(OfflineCause::Unusable);
+        }
+    }
+
+    fn try_recount(&mut self, producers_max: usize) -> Result<(), WalkError> {
+        let state = &mut self.entry.state;
+        let interval = state.config.index_interval_bytes;
+        let last = state.segments.len() - 1;
+        let mut producers = Producers::default();
+        for (at, segment) in state.segments.iter_mut().enumerate() {
+            let (base, append_ms) = (segment.base, segment.last_append_ms);
+            let mut counted = Segment::new(base, segment.created_ms);
+            if segment.size > 0 {
+                let file = self.files.open_log(base);
+                let file = file.map_err(|error| WalkError::cannot_open(base, error))?;
+                walk(&*file, base, segment.size.into(), &mut |batch| {
+                    counted.push(batch, interval, append_ms);
+                    let control = batch.control_record().ok().flatten();
+                    producers.apply(batch, control, append_ms, producers_max);
+                })?;
             }
-            Err(error) => {
-                tracing::error!(partition = %self.entry.partition, ?error, "cannot cut a log");
-                state.offline.get_or_insert(OfflineCause::Unusable);
+            if self.recount.contains(&base) {
+                if at < last {
+                    counted.seal();
+                }
+                *segment = counted;
             }
         }
+        producers.transactions.truncate_start(state.log_start);
+        state.producers = producers;
+        Ok(())
     }
 
     fn write_buffered(&mut self) {
@@ -583,6 +624,15 @@ impl Replayed {
             .high_watermark
             .clamp(state.log_start, state.log_end);
     }
+}
+
+/// Whether what is wrong is wrong with one of these segments.
+fn concerns(cause: &OfflineCause, segments: &[Segment]) -> bool {
+    let (OfflineCause::SegmentMissing { base } | OfflineCause::SegmentShort { base, .. }) = cause
+    else {
+        return false;
+    };
+    segments.iter().any(|segment| segment.base == *base)
 }
 
 fn control_record(header: &BatchHeader, bytes: &[u8]) -> Option<tidemill_records::ControlRecord> {

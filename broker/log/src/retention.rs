@@ -100,7 +100,9 @@ impl PartitionLog {
         let dropped = state.advance_start(start, start);
         self.note_start(state);
         self.drop_segments(state, &dropped, lsn);
-        let freed = state.tail.evict(start);
+        // What is left of a segment that begins before the start must still be drained.
+        let first = state.segments.front().map_or(start, |segment| segment.base);
+        let freed = state.tail.evict(first);
         self.shared.sub_cached(freed);
         Ok(lsn)
     }

@@ -57,6 +57,14 @@ pub(crate) struct Unsynced {
 }
 
 impl Unsynced {
+    pub(crate) fn all() -> Unsynced {
+        Unsynced {
+            log: true,
+            index: true,
+            time: true,
+        }
+    }
+
     pub(crate) fn any(self) -> bool {
         self.log || self.index || self.time
     }

@@ -174,6 +174,19 @@ impl State {
         dropped
     }
 
+    /// Drops everything from `end` on, which is at byte `position` of a segment. What that segment's figures and the
+    /// producers are then, only its batches tell: the caller counts them anew. Gives the segments after it.
+    pub(crate) fn cut_at(&mut self, end: Offset, base: Offset, position: u32) -> Vec<Segment> {
+        let at = self.segment_at(base);
+        let dropped = self.segments.drain(at + 1..).collect();
+        let mut cut = Segment::new(base, self.segments[at].created_ms);
+        (cut.next_offset, cut.size, cut.drained) = (end, position, position);
+        self.segments[at] = cut;
+        self.log_end = end;
+        self.epochs_written &= !self.epochs.truncate_end(end);
+        dropped
+    }
+
     pub(crate) fn roll_rules(&self) -> RollRules {
         RollRules {
             segment_bytes: self.config.segment_bytes,
@@ -196,6 +209,14 @@ impl State {
         undrained
             .map(|segment| (segment.size - segment.drained) as usize)
             .sum()
+    }
+
+    /// The place in the segments up to which files hold everything.
+    pub(crate) fn drained_place(&self) -> (Offset, u32) {
+        match self.segments.get(self.first_undrained()) {
+            Some(segment) => (segment.base, segment.drained),
+            None => (self.active().base, self.active().drained),
+        }
     }
 
     /// Index of the first segment that is not wholly in its files; one past the last if all are.

@@ -249,8 +249,19 @@ impl Tail {
 
     /// Drops chunks that end at or below `up_to`, oldest first, and says how many bytes that freed.
     pub(crate) fn evict(&mut self, up_to: Offset) -> usize {
+        self.evict_while(|chunk| chunk.next <= up_to)
+    }
+
+    /// [`Self::evict`], but not past a place in the segments that the drain has not come to.
+    pub(crate) fn evict_drained(&mut self, up_to: Offset, drained: (Offset, u32)) -> usize {
+        self.evict_while(|chunk| {
+            chunk.next <= up_to && (chunk.segment, chunk.end_position()) <= drained
+        })
+    }
+
+    fn evict_while(&mut self, goes: impl Fn(&Chunk) -> bool) -> usize {
         let mut freed = 0;
-        while self.chunks.front().is_some_and(|chunk| chunk.next <= up_to) {
+        while self.chunks.front().is_some_and(&goes) {
             freed += self.chunks.pop_front().map_or(0, |chunk| chunk.len());
         }
         self.bytes -= freed;

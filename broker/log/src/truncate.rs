@@ -13,28 +13,38 @@ use crate::files::FileKind;
 use crate::partition_log::PartitionLog;
 use crate::producers::Producers;
 use crate::scan::{Scan, ScanEnd};
-use crate::segment::Segment;
+use crate::segment::{Segment, Unsynced};
 use crate::state::State;
 use crate::wal_entry::Change;
 
 /// Opens a segment's log file.
-pub(crate) type OpenSegment<'a> = &'a mut dyn FnMut(Offset) -> io::Result<Arc<dyn File>>;
+type OpenSegment<'a> = &'a mut dyn FnMut(Offset) -> io::Result<Arc<dyn File>>;
 
 /// What files have to follow after a cut.
-pub(crate) struct Cut {
+struct Cut {
     /// Segments that are gone.
-    pub(crate) dropped: Vec<Segment>,
+    dropped: Vec<Segment>,
     /// The segment that was cut, now the active one, and the bytes that its file may keep.
-    pub(crate) base: Offset,
-    pub(crate) len: u64,
+    base: Offset,
+    len: u64,
 }
 
 /// Why a segment could not be walked.
 #[derive(Debug)]
 pub(crate) struct WalkError {
-    pub(crate) base: Offset,
-    pub(crate) position: u64,
-    pub(crate) end: ScanEnd,
+    base: Offset,
+    position: u64,
+    end: ScanEnd,
+}
+
+impl WalkError {
+    pub(crate) fn cannot_open(base: Offset, error: io::Error) -> WalkError {
+        WalkError {
+            base,
+            position: 0,
+            end: ScanEnd::Io(error),
+        }
+    }
 }
 
 impl PartitionLog {
@@ -65,7 +75,7 @@ impl PartitionLog {
             };
             let mut next = prepare_cut(state, end, producers_max, &mut open)
                 .map_err(|error| self.walk_error(error))?;
-            let lsn = self.log_change(state, Change::Truncate { end })?;
+            let lsn = self.log_change(state, next.change())?;
             let freed = state.tail.truncate(next.end());
             self.shared.sub_cached(freed);
             let cut = next.commit(state);
@@ -105,7 +115,7 @@ impl PartitionLog {
         Ok(())
     }
 
-    pub(crate) fn walk_error(&self, error: WalkError) -> ReadError {
+    fn walk_error(&self, error: WalkError) -> ReadError {
         match error.end {
             ScanEnd::Io(source) => self.io_error(error.base, FileKind::Log, source),
             ScanEnd::Bad(_) => ReadError::Corrupt {
@@ -176,20 +186,29 @@ impl PartitionLog {
 }
 
 /// A cut that has been read and can no longer fail.
-pub(crate) struct PreparedCut {
+struct PreparedCut {
     segment: Segment,
     end: Offset,
     producers: Producers,
 }
 
 impl PreparedCut {
+    /// What the write-ahead log has to know. Replay cannot read what was cut: later cuts may have gone deeper.
+    fn change(&self) -> Change<'static> {
+        Change::Truncate {
+            end: self.end,
+            segment_base: self.segment.base,
+            position: self.segment.size,
+        }
+    }
+
     /// Where the log will end: `end` of the cut, or the base of the batch that it lies in.
-    pub(crate) fn end(&self) -> Offset {
+    fn end(&self) -> Offset {
         self.end
     }
 
     /// Makes the cut in memory, but for the tail.
-    pub(crate) fn commit(&mut self, state: &mut State) -> Cut {
+    fn commit(&mut self, state: &mut State) -> Cut {
         let at = state.segment_at(self.segment.base);
         let dropped = state.segments.drain(at + 1..).collect();
         let len = u64::from(self.segment.drained);
@@ -206,7 +225,7 @@ impl PreparedCut {
 
 /// Reads what the log will be when it is cut at `end`: the last segment's figures and indexes anew, and the
 /// producers as its batches tell.
-pub(crate) fn prepare_cut(
+fn prepare_cut(
     state: &mut State,
     end: Offset,
     producers_max: usize,
@@ -234,11 +253,7 @@ pub(crate) fn prepare_cut(
         };
         let (drained, size) = (state.segments[at].drained, state.segments[at].size);
         if drained > 0 {
-            let file = open(base).map_err(|error| WalkError {
-                base,
-                position: 0,
-                end: ScanEnd::Io(error),
-            })?;
+            let file = open(base).map_err(|error| WalkError::cannot_open(base, error))?;
             walk(&*file, base, drained.into(), &mut take)?;
         }
         if drained < size {
@@ -252,6 +267,10 @@ pub(crate) fn prepare_cut(
         }
     }
     cut.drained = state.segments[last].drained.min(cut.size);
+    // What of it is not synced yet, a checkpoint that is under way may still rely on.
+    if cut.drained > 0 {
+        cut.unsynced = Unsynced::all();
+    }
     producers.transactions.truncate_start(state.log_start);
     Ok(PreparedCut {
         segment: cut,
@@ -260,7 +279,7 @@ pub(crate) fn prepare_cut(
     })
 }
 
-fn walk(
+pub(crate) fn walk(
     file: &dyn File,
     base: Offset,
     end: u64,

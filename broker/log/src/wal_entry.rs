@@ -5,7 +5,7 @@
 //! | kind | fields |
 //! |---|---|
 //! | 1 append | leader epoch i32, segment base i64, position u32, append time i64, batches to the end |
-//! | 2 truncate | end offset i64 |
+//! | 2 truncate | end offset i64, segment base i64, position u32 |
 //! | 3 restart | start offset i64: all is dropped, the log begins there |
 //! | 4 roll | base offset i64 |
 //! | 5 log start | log start i64, local log start i64 |
@@ -56,8 +56,12 @@ pub(crate) enum Change<'a> {
     /// `batches`, whole and with their offsets, were written at byte `position` of a segment. A segment that is not
     /// the active one becomes so: appends imply their rolls.
     Append { head: AppendHead, batches: &'a [u8] },
-    /// Everything from `end` on is dropped.
-    Truncate { end: Offset },
+    /// Everything from `end` on is dropped: from byte `position` of a segment, which is the active one now.
+    Truncate {
+        end: Offset,
+        segment_base: Offset,
+        position: u32,
+    },
     /// Everything is dropped, and the log begins at `start`.
     Restart { start: Offset },
     /// An empty segment became the active one.
@@ -133,9 +137,15 @@ impl WalEntry<'_> {
                 out.bytes(&encode_append_head(self.key, &head));
                 out.bytes(batches);
             }
-            Change::Truncate { end } => {
+            Change::Truncate {
+                end,
+                segment_base,
+                position,
+            } => {
                 prefix(&mut out, TRUNCATE);
                 out.i64(end.0);
+                out.i64(segment_base.0);
+                out.u32(position);
             }
             Change::Restart { start } => {
                 prefix(&mut out, RESTART);
@@ -200,6 +210,8 @@ impl<'a> WalEntry<'a> {
             }
             TRUNCATE => Change::Truncate {
                 end: offset(&mut reader)?,
+                segment_base: offset(&mut reader)?,
+                position: reader.u32()?,
             },
             RESTART => Change::Restart {
                 start: offset(&mut reader)?,
@@ -277,7 +289,7 @@ mod tests {
                     },
                     batches: &batches,
                 },
-                1 => Change::Truncate { end: first },
+                1 => Change::Truncate { end: first, segment_base: second, position: numbers.1 },
                 2 => Change::Restart { start: first },
                 3 => Change::Roll { base: first },
                 4 => Change::LogStart { log_start: first, local_log_start: second },

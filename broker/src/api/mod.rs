@@ -230,7 +230,8 @@ fn start_produce(call: Call, body: Bytes) -> Result<ReplyFuture, Refusal> {
 
 impl Call {
     fn decode<R: Request>(&self, body: Bytes) -> Result<R, Refusal> {
-        R::decode_exact(body, self.version).map_err(|source| Refusal::Malformed {
+        // What follows the request is ignored, as by Kafka: librdkafka 2.16 sends bytes after Metadata 13.
+        R::decode(&mut Decoder::new(body), self.version).map_err(|source| Refusal::Malformed {
             api: self.key.name(),
             version: self.version,
             source,

@@ -13,6 +13,8 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
+use tidemill_protocol::ErrorCode;
+
 use crate::api::SERVED;
 use crate::broker::Broker;
 
@@ -20,6 +22,33 @@ use crate::broker::Broker;
 const REQUEST_BUCKETS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
     30.0,
+];
+
+/// Why connections are closed: what `ConnectionError::reason` and `Refusal::reason` give.
+const CLOSE_REASONS: &[&str] = &[
+    "frame_too_large",
+    "frame_truncated",
+    "idle",
+    "io",
+    "malformed",
+    "slow_reader",
+    "stalled",
+    "unacknowledged_produce_failed",
+    "unencodable",
+    "unknown_api",
+    "unsupported_version",
+];
+
+/// What producers are refused with in the ordinary course; rarer errors appear when they happen.
+const PRODUCE_ERRORS: &[ErrorCode] = &[
+    ErrorCode::CorruptMessage,
+    ErrorCode::InvalidRecord,
+    ErrorCode::InvalidTimestamp,
+    ErrorCode::KafkaStorageError,
+    ErrorCode::MessageTooLarge,
+    ErrorCode::NotLeaderOrFollower,
+    ErrorCode::OutOfOrderSequenceNumber,
+    ErrorCode::UnknownTopicOrPartition,
 ];
 
 /// The live counters.
@@ -86,6 +115,13 @@ impl Metrics {
             ),
             registry,
         };
+        // A counter is there before it counts, so that its first step is seen.
+        for reason in CLOSE_REASONS {
+            metrics.connections_failed.with_label_values(&[*reason]);
+        }
+        for error in PRODUCE_ERRORS {
+            metrics.produce_errors.with_label_values(&[error.name()]);
+        }
         metrics.register(durations);
         metrics.register(metrics.connections.clone());
         metrics.register(metrics.connections_accepted.clone());

@@ -120,50 +120,24 @@ impl Metadata {
         if config.node.0 < 0 {
             return Err(OpenError::InvalidNodeId(config.node));
         }
-        let meta_dir = config.data_dir.join(DIR);
-        let failed = |source| OpenError::Io {
-            path: meta_dir.clone(),
-            source,
-        };
-        make_dir(&*fs, &meta_dir).map_err(failed)?;
-
         let written = Identity::read(&*fs, &config.data_dir)?;
         check_node(&config, written)?;
+        let meta_dir = config.data_dir.join(DIR);
+        if written.is_none() {
+            make_dir(&*fs, &meta_dir).map_err(io_error(&meta_dir))?;
+        }
         let (files, thread) = MetaFiles::open(Arc::clone(&fs), meta_dir.clone());
         let log_store = LogStore::open(Arc::clone(&fs), &meta_dir, files.clone(), FILE_BYTES)?;
-        let identity = match (log_store.identity(), written) {
-            (Some(logged), written) => check_same(&config, logged, written)?,
-            (None, Some(_)) => {
-                let path = config.data_dir.join(identity::FILE);
-                return Err(IdentityError::LogLost {
-                    path,
-                    log: meta_dir,
-                }
-                .into());
-            }
-            (None, None) => {
-                let identity = new_identity(&config, &mut new_id);
-                log_store.set_identity(identity).await.map_err(failed)?;
-                identity
-            }
-        };
+        let new = log_store.is_empty();
+        let identity = identify(&config, &log_store, written, &mut new_id)?;
 
         let (published, image) = watch::channel(Arc::new(MetadataImage::empty()));
         let snapshot_due = Arc::new(Notify::new());
         let state_machine = StateMachine::new(published, files.clone(), Arc::clone(&snapshot_due));
-        let network = Network {
-            transport,
-            me: identity,
-        };
+        let (id, me) = (raft_id(config.node), identity);
         let raft_config = Arc::new(raft_config(&config).validate()?);
-        let new = log_store.is_empty();
-        let raft = Raft::new(
-            raft_id(config.node),
-            raft_config,
-            network,
-            log_store.clone(),
-            state_machine,
-        );
+        let network = Network { transport, me };
+        let raft = Raft::new(id, raft_config, network, log_store.clone(), state_machine);
         let raft = raft.await.map_err(start_error)?;
         let supervisor = tokio::spawn(supervisor::supervise(raft.clone(), snapshot_due));
         let metadata = Self {
@@ -175,17 +149,21 @@ impl Metadata {
             files,
             background: Mutex::new(Some((supervisor, thread))),
         };
-        let started = metadata.start(&config, new).await;
-        let written = match started {
-            Ok(()) if written.is_none() => {
-                identity.write(&*fs, &config.data_dir).map_err(Into::into)
-            }
-            other => other,
-        };
-        if written.is_err() {
-            metadata.close().await;
+        let mut opened = metadata.start(&config, new).await;
+        if opened.is_ok() && written.is_none() {
+            opened = metadata.write_identity(&*fs, &config.data_dir).await;
         }
-        written.map(|()| metadata)
+        if let Err(error) = opened {
+            metadata.close().await;
+            return Err(error);
+        }
+        Ok(metadata)
+    }
+
+    /// The file is written last: when it is there, so is the log.
+    async fn write_identity(&self, fs: &dyn Fs, data_dir: &Path) -> Result<(), OpenError> {
+        self.log_store.sync().await.map_err(io_error(data_dir))?;
+        Ok(self.identity.write(fs, data_dir)?)
     }
 
     /// Forms the group if there is none, and leads it if this node is alone.
@@ -201,31 +179,35 @@ impl Metadata {
                 port: config.port,
             };
             initialize(&self.raft, me, node).await?;
-        } else if !self.is_sole_voter().await? {
-            return Ok(());
-        } else {
-            // Nobody else could lead, so there is no timeout to wait for.
-            self.raft
-                .trigger()
-                .elect(false)
-                .await
-                .map_err(start_error)?;
+            self.wait_to_lead().await?;
+            return self.form_cluster().await;
         }
+        if !self.is_sole_voter().await? {
+            return Ok(());
+        }
+        // Nobody else could lead, so there is no timeout to wait for.
+        let trigger = self.raft.trigger();
+        trigger.elect(false).await.map_err(start_error)?;
         self.wait_to_lead().await?;
         match self.barrier().await {
             Ok(()) => {}
             Err(BarrierError::Fatal(failure)) => return Err(failure.into()),
             Err(error) => return Err(not_leading(error)),
         }
+        // An earlier start may have ended before it came to this.
         if self.image.borrow().level() == MetadataLevel::UNFORMED {
-            let cluster_id = self.identity.cluster_id;
-            let form = Command::FormCluster {
-                cluster_id,
-                level: MetadataLevel::LATEST,
-            };
-            self.propose(form).await.map_err(OpenError::NotLeading)?;
+            self.form_cluster().await?;
         }
         Ok(())
+    }
+
+    async fn form_cluster(&self) -> Result<(), OpenError> {
+        let form = Command::FormCluster {
+            cluster_id: self.identity.cluster_id,
+            level: MetadataLevel::LATEST,
+        };
+        let formed = self.propose(form).await;
+        formed.map(drop).map_err(OpenError::NotLeading)
     }
 
     async fn is_sole_voter(&self) -> Result<bool, OpenError> {
@@ -261,6 +243,33 @@ impl Metadata {
             .await
             .map_err(timed_out)?
     }
+}
+
+fn io_error(path: &Path) -> impl Fn(io::Error) -> OpenError {
+    move |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Whose directory it is, by the log; a new log is marked.
+fn identify(
+    config: &MetadataConfig,
+    log_store: &LogStore,
+    written: Option<Identity>,
+    new_id: &mut impl FnMut() -> Uuid,
+) -> Result<Identity, IdentityError> {
+    if let Some(logged) = log_store.identity() {
+        return check_same(config, logged, written);
+    }
+    if written.is_some() {
+        let path = config.data_dir.join(identity::FILE);
+        let log = config.data_dir.join(DIR);
+        return Err(IdentityError::LogLost { path, log });
+    }
+    let identity = new_identity(config, new_id);
+    log_store.set_identity(identity);
+    Ok(identity)
 }
 
 /// Makes a directory whose name survives a power loss, with those above it.

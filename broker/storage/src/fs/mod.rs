@@ -32,7 +32,13 @@ pub enum OpenMode {
     Create,
     /// For reading and writing; `AlreadyExists` when it exists.
     CreateNew,
+    /// An existing file, for writing past the page cache, where the file system can do that. Each
+    /// write is one buffer; its address, length and offset are multiples of [`BLOCK_BYTES`].
+    Direct,
 }
+
+/// What [`OpenMode::Direct`] writes in.
+pub const BLOCK_BYTES: usize = 4096;
 
 /// One name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -20,6 +20,7 @@ pub struct RealFs;
 impl Fs for RealFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let flags = match mode {
+            OpenMode::Direct => return open_direct(path),
             OpenMode::Read => OFlags::RDONLY,
             OpenMode::ReadWrite => OFlags::RDWR,
             OpenMode::Create => OFlags::RDWR | OFlags::CREATE,
@@ -86,6 +87,17 @@ impl Fs for RealFs {
 
 fn holder(path: &Path) -> Option<u32> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn open_direct(path: &Path) -> io::Result<Arc<dyn File>> {
+    let fd = match open_fd(path, OFlags::RDWR | OFlags::DIRECT) {
+        // How a file system says that it cannot.
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+            open_fd(path, OFlags::RDWR)?
+        }
+        fd => fd?,
+    };
+    Ok(Arc::new(RealFile { fd }))
 }
 
 fn open_fd(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {

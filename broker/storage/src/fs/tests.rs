@@ -55,6 +55,38 @@ fn lengths_and_reservations() {
 }
 
 #[test]
+fn writes_past_the_page_cache_in_whole_blocks() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let sim = SimFs::new(1);
+    for (fs, path) in [
+        (&RealFs as &dyn Fs, dir.path().join("f")),
+        (&sim, PathBuf::from("/f")),
+    ] {
+        fs.open(&path, OpenMode::Create)
+            .unwrap()
+            .set_len(3 * BLOCK_BYTES as u64)
+            .unwrap();
+        let file = fs.open(&path, OpenMode::Direct).unwrap();
+        let memory: Vec<u8> = (0..3 * BLOCK_BYTES).map(|at| (at % 251) as u8).collect();
+        let start = memory.as_ptr().align_offset(BLOCK_BYTES);
+        let block = &memory[start..start + BLOCK_BYTES];
+        file.write_all_at(&[IoSlice::new(block)], BLOCK_BYTES as u64)
+            .unwrap();
+        file.sync_data().unwrap();
+        let expected = [&[0; BLOCK_BYTES], block, &[0; BLOCK_BYTES]].concat();
+        assert_eq!(
+            read_all(fs.open(&path, OpenMode::Read).unwrap().as_ref()),
+            expected
+        );
+    }
+    let file = sim.open(Path::new("/f"), OpenMode::Direct).unwrap();
+    let error = file
+        .write_all_at(&[IoSlice::new(&[1; 100])], 0)
+        .unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+}
+
+#[test]
 fn open_modes() {
     on_each(|fs, dir| {
         let path = dir.join("f");

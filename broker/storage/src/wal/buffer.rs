@@ -4,7 +4,7 @@
 //! window; the writer takes it as soon as the sync of the one before has returned, so an idle disk
 //! never waits, and a busy one gets larger windows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -13,42 +13,15 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::entry::{
-    ENTRY_HEADER_BYTES, EntryHeader, FILE_HEADER_BYTES, Kind, crc32c_of_parts, extent,
-};
+use super::entry::{ENTRY_HEADER_BYTES, EntryHeader, FIRST_ENTRY, Kind, crc32c_of_parts, extent};
 use super::files::{Desk, ReadyFile};
 use super::stats::Counters;
+use super::waiters::{Place, Waiters};
+use super::window::{Blocks, Window};
 use super::{Lsn, WalConfig, WalError, WalFailure};
 
 /// Buffers of windows that are kept for the next ones.
 const IDLE_BUFFERS_MAX: usize = 4;
-
-/// Entries that are written and synced together. They are next to each other in one file.
-#[derive(Debug)]
-pub(super) struct Window {
-    /// Base of the file.
-    pub(super) base: u64,
-    /// Position of the first byte.
-    pub(super) start: u64,
-    pub(super) bytes: Vec<u8>,
-    /// Whether the rest of the file stays unused.
-    last: bool,
-}
-
-impl Window {
-    fn new(base: u64, start: u64, bytes: Vec<u8>) -> Window {
-        Window {
-            base,
-            start,
-            bytes,
-            last: false,
-        }
-    }
-
-    pub(super) fn end(&self) -> u64 {
-        self.start + self.bytes.len() as u64
-    }
-}
 
 struct State {
     filling: Window,
@@ -59,7 +32,7 @@ struct State {
     ready_end: u64,
     /// Full windows, before the filling one.
     full: VecDeque<Window>,
-    idle_buffers: Vec<Vec<u8>>,
+    idle_buffers: Vec<Blocks>,
     /// Bytes in windows that are not durable.
     buffered: usize,
     /// Callers of admit.
@@ -87,24 +60,18 @@ pub(super) struct Shared {
     /// The next position.
     end: AtomicU64,
     pub(super) first_live: AtomicU64,
-    waiters: Mutex<Waiters>,
+    waiters: Waiters,
     pub(super) on_durable: RwLock<Option<Box<dyn Fn(Lsn) + Send + Sync>>>,
     pub(super) counters: Counters,
-}
-
-#[derive(Default)]
-struct Waiters {
-    by_position: BTreeMap<(u64, u64), Waker>,
-    next_id: u64,
 }
 
 impl Shared {
     /// `start` is where what recovery found ends, `generation` that of the file that begins there, which need
     /// not exist yet.
     pub(super) fn new(config: WalConfig, start: u64, generation: u32, first_live: u64) -> Shared {
-        let begin = start + FILE_HEADER_BYTES as u64;
+        let begin = start + FIRST_ENTRY;
         let state = State {
-            filling: Window::new(start, begin, Vec::new()),
+            filling: Window::new(start, begin, Blocks::default(), &[]),
             generation,
             file_end: start + config.file_bytes,
             ready_end: start,
@@ -128,7 +95,7 @@ impl Shared {
             durable: AtomicU64::new(start),
             end: AtomicU64::new(begin),
             first_live: AtomicU64::new(first_live),
-            waiters: Mutex::new(Waiters::default()),
+            waiters: Waiters::default(),
             on_durable: RwLock::new(None),
             counters: Counters::default(),
         }
@@ -147,7 +114,7 @@ impl Shared {
     }
 
     pub(super) fn payload_bytes_max(&self) -> u64 {
-        let headers = (FILE_HEADER_BYTES + ENTRY_HEADER_BYTES) as u64;
+        let headers = FIRST_ENTRY + ENTRY_HEADER_BYTES as u64;
         (self.config.file_bytes - headers).min(u64::from(u32::MAX))
     }
 
@@ -205,11 +172,10 @@ impl Shared {
         }
         if rolls {
             self.roll(&mut state);
-        } else if !state.filling.bytes.is_empty()
-            && state.filling.bytes.len() as u64 + extent > self.config.window_bytes_max as u64
+        } else if !state.filling.is_empty()
+            && state.filling.len() as u64 + extent > self.config.window_bytes_max as u64
         {
-            let (base, start) = (state.filling.base, state.filling.end());
-            state.begin_window(base, start);
+            state.begin_window();
         }
         // Below `payload_bytes_max`, which a u32 holds.
         self.push(
@@ -239,7 +205,7 @@ impl Shared {
             return None;
         }
         let next = state.filling.end();
-        state.begin_window(next, next + FILE_HEADER_BYTES as u64);
+        state.begin_file(next);
         state.file_end = next + self.config.file_bytes;
         state.ready_end = next;
         state.generation += 1;
@@ -260,7 +226,7 @@ impl Shared {
             state.filling.last = true;
         }
         let base = state.file_end;
-        state.begin_window(base, base + FILE_HEADER_BYTES as u64);
+        state.begin_file(base);
         state.file_end = base + self.config.file_bytes;
         state.generation += 1;
     }
@@ -281,15 +247,14 @@ impl Shared {
             payload_bytes,
             payload_crc,
         };
-        let bytes = &mut state.filling.bytes;
+        let blocks = &mut state.filling.blocks;
         let extent = header.extent() as usize;
-        let end = bytes.len() + extent;
-        bytes.reserve(extent);
-        bytes.extend_from_slice(&header.encode());
+        blocks.reserve(extent);
+        blocks.extend(&header.encode());
         for part in parts {
-            bytes.extend_from_slice(part);
+            blocks.extend(part);
         }
-        bytes.resize(end, 0);
+        blocks.extend_zeros(extent - ENTRY_HEADER_BYTES - payload_bytes as usize);
         state.buffered += extent;
     }
 
@@ -303,9 +268,8 @@ impl Shared {
             if let Some(window) = state.full.pop_front() {
                 return Poll::Ready(Some(window));
             }
-            if !state.filling.bytes.is_empty() {
-                let (base, start) = (state.filling.base, state.filling.end());
-                state.begin_window(base, start);
+            if !state.filling.is_empty() {
+                state.begin_window();
                 return Poll::Ready(state.full.pop_front());
             }
             if state.closing {
@@ -328,8 +292,7 @@ impl Shared {
         self.push(&mut state, Kind::Closed, 0, crc32c_of_parts(&[]), &[]);
         // Nobody waits for it.
         state.buffered = 0;
-        let (base, start) = (state.filling.base, state.filling.end());
-        state.begin_window(base, start);
+        state.begin_window();
         state.full.pop_front()
     }
 
@@ -344,12 +307,12 @@ impl Shared {
         if state.failure.is_some() {
             return;
         }
-        state.buffered -= window.bytes.len();
+        state.buffered -= window.len();
         self.buffered.store(state.buffered, Ordering::Relaxed);
-        window.bytes.clear();
-        let worth_keeping = window.bytes.capacity() <= 2 * self.config.window_bytes_max;
+        window.blocks.clear();
+        let worth_keeping = window.blocks.capacity() <= 4 * self.config.window_bytes_max;
         if worth_keeping && state.idle_buffers.len() < IDLE_BUFFERS_MAX {
-            state.idle_buffers.push(window.bytes);
+            state.idle_buffers.push(window.blocks);
         }
         let admitted = match state.buffered <= self.config.buffer_bytes_max / 2 {
             true => std::mem::take(&mut state.admissions),
@@ -360,7 +323,7 @@ impl Shared {
             on_durable(Lsn(end));
         }
         self.durable.store(end, Ordering::Release);
-        self.wake_waiters(end);
+        self.waiters.wake(end);
         admitted.into_iter().for_each(Waker::wake);
     }
 
@@ -474,7 +437,7 @@ impl Shared {
         state.failure.get_or_insert_with(|| Arc::new(failure));
         self.troubled.store(true, Ordering::Release);
         state.full = VecDeque::new();
-        state.filling.bytes = Vec::new();
+        state.filling.blocks = Blocks::default();
         state.idle_buffers = Vec::new();
         let admissions = std::mem::take(&mut state.admissions);
         let writer = state.writer.take();
@@ -487,7 +450,7 @@ impl Shared {
     /// Nobody will make anything durable any more: ends every wait, and the other thread.
     pub(super) fn writer_ended(&self) {
         self.state.lock().ended = true;
-        self.wake_waiters(u64::MAX);
+        self.waiters.wake(u64::MAX);
         let mut desk = self.desk.lock();
         desk.stop = true;
         let wakers = [desk.owner.take(), desk.writer.take()];
@@ -515,17 +478,6 @@ impl Shared {
         state.ready_end = state.file_end;
     }
 
-    fn wake_waiters(&self, durable: u64) {
-        let mut waiters = self.waiters.lock();
-        let later = match durable.checked_add(1) {
-            Some(next) => waiters.by_position.split_off(&(next, 0)),
-            None => BTreeMap::new(),
-        };
-        let due = std::mem::replace(&mut waiters.by_position, later);
-        drop(waiters);
-        due.into_values().for_each(Waker::wake);
-    }
-
     /// Whether a wait for a position is over, and how.
     fn outcome(&self, lsn: Lsn) -> Option<Result<(), WalError>> {
         if self.durable() >= lsn.0 {
@@ -543,7 +495,7 @@ impl Shared {
         let mut wait = Wait {
             shared: self,
             lsn,
-            id: None,
+            place: None,
         };
         poll_fn(|context| wait.poll(context)).await
     }
@@ -552,7 +504,7 @@ impl Shared {
 #[cfg(all(test, not(feature = "sim")))]
 impl Shared {
     pub(super) fn waiting(&self) -> usize {
-        self.waiters.lock().by_position.len()
+        self.waiters.len()
     }
 
     pub(super) fn idle_buffer_bytes(&self) -> usize {
@@ -560,19 +512,33 @@ impl Shared {
             .lock()
             .idle_buffers
             .iter()
-            .map(Vec::capacity)
+            .map(Blocks::capacity)
             .sum()
     }
 }
 
 impl State {
-    /// Puts the filling window behind the full ones, and begins another.
-    fn begin_window(&mut self, base: u64, start: u64) {
-        let bytes = self.idle_buffers.pop().unwrap_or_default();
-        let filled = std::mem::replace(&mut self.filling, Window::new(base, start, bytes));
-        match filled.bytes.is_empty() {
-            true => self.idle_buffers.push(filled.bytes),
-            false => self.full.push_back(filled),
+    /// Puts the filling window behind the full ones, and begins the next one in the same file.
+    fn begin_window(&mut self) {
+        let blocks = self.idle_buffers.pop().unwrap_or_default();
+        let filled = &self.filling;
+        let next = Window::new(filled.base, filled.end(), blocks, filled.unfinished_block());
+        self.replace_window(next);
+    }
+
+    /// Puts the filling window behind the full ones, and begins the first one in another file.
+    fn begin_file(&mut self, base: u64) {
+        let blocks = self.idle_buffers.pop().unwrap_or_default();
+        self.replace_window(Window::new(base, base + FIRST_ENTRY, blocks, &[]));
+    }
+
+    fn replace_window(&mut self, next: Window) {
+        let mut filled = std::mem::replace(&mut self.filling, next);
+        if filled.is_empty() {
+            filled.blocks.clear();
+            self.idle_buffers.push(filled.blocks);
+        } else {
+            self.full.push_back(filled);
         }
     }
 
@@ -589,38 +555,27 @@ impl State {
 struct Wait<'a> {
     shared: &'a Shared,
     lsn: Lsn,
-    id: Option<u64>,
+    place: Option<Place>,
 }
 
 impl Wait<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), WalError>> {
-        if self.shared.durable() >= self.lsn.0 {
+        let Wait { shared, lsn, place } = self;
+        if shared.durable() >= lsn.0 {
             return Poll::Ready(Ok(()));
         }
-        let mut waiters = self.shared.waiters.lock();
-        // Under the lock: whoever changes the outcome takes it afterwards.
-        if let Some(outcome) = self.shared.outcome(self.lsn) {
-            return Poll::Ready(outcome);
+        let outcome = || shared.outcome(*lsn);
+        match shared.waiters.wait(lsn.0, place, context.waker(), outcome) {
+            Some(outcome) => Poll::Ready(outcome),
+            None => Poll::Pending,
         }
-        let id = *self.id.get_or_insert_with(|| {
-            waiters.next_id += 1;
-            waiters.next_id
-        });
-        waiters
-            .by_position
-            .insert((self.lsn.0, id), context.waker().clone());
-        Poll::Pending
     }
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.shared
-                .waiters
-                .lock()
-                .by_position
-                .remove(&(self.lsn.0, id));
+        if let Some(place) = self.place {
+            self.shared.waiters.leave(place);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A position (LSN) counts bytes over all files: a file with base `b` holds the positions from `b`
 //! to `b + file_bytes`, its header among them. All numbers are little-endian.
 //!
-//! File header, 64 bytes:
+//! File header, 64 bytes and zeros up to byte 4096, where the first entry is:
 //!
 //! | at | what |
 //! |---|---|
@@ -38,7 +38,11 @@ use std::io::IoSlice;
 
 use crc_fast::{CrcAlgorithm, Digest, checksum};
 
+use crate::fs::BLOCK_BYTES;
+
 pub(super) const FILE_HEADER_BYTES: usize = 64;
+/// Where the first entry of a file is: the header has a block of its own.
+pub(super) const FIRST_ENTRY: u64 = BLOCK_BYTES as u64;
 pub(super) const ENTRY_HEADER_BYTES: usize = 40;
 pub(super) const ALIGNMENT: u64 = 8;
 const FILE_MAGIC: &[u8; 8] = b"TIDEWAL\0";

@@ -21,6 +21,7 @@ use crate::fs::{File, Fs, OpenMode};
 
 use super::buffer::Shared;
 use super::entry::FileHeader;
+use super::window::Blocks;
 use super::{WalFailure, WalStep};
 
 /// Zeros are written in pieces of this size, with a sync after each: the log's own syncs must not
@@ -124,8 +125,9 @@ impl Files {
             generation: self.next_generation,
         };
         let (old, path) = (old.path(&self.dir), Name::Live { base }.path(&self.dir));
-        let header = header.encode();
-        file.write_all_at(&[IoSlice::new(&header)], 0)
+        let mut block = Blocks::default();
+        block.extend(&header.encode());
+        file.write_all_at(&[IoSlice::new(block.whole_blocks())], 0)
             .map_err(failed(WalStep::Write, &old))?;
         file.sync_data().map_err(failed(WalStep::Sync, &old))?;
         self.fs
@@ -149,7 +151,7 @@ impl Files {
             let name = Name::Spare { number };
             let path = name.path(&self.dir);
             let open = || -> io::Result<Option<Arc<dyn File>>> {
-                let file = self.fs.open(&path, OpenMode::ReadWrite)?;
+                let file = self.fs.open(&path, OpenMode::Direct)?;
                 if file.len()? == self.file_bytes {
                     return Ok(Some(file));
                 }
@@ -192,6 +194,7 @@ impl Files {
             let file = self.fs.open(&path, OpenMode::CreateNew)?;
             file.set_len(self.file_bytes)?;
             file.allocate(0, self.file_bytes)?;
+            let file = self.fs.open(&path, OpenMode::Direct)?;
             let prewritten = prewrite(file.as_ref(), self.file_bytes, hurry)?;
             Ok((file, prewritten))
         };
@@ -251,7 +254,7 @@ impl Files {
 /// Writes zeros over the file, unless it hurries: a sync of bytes that were written before needs no
 /// change of the file system's own records. Says whether it did.
 fn prewrite(file: &dyn File, bytes: u64, hurry: &dyn Fn() -> bool) -> io::Result<bool> {
-    let zeros = vec![0; PREWRITE_CHUNK_BYTES.min(bytes) as usize];
+    let zeros = Blocks::with_zeros(PREWRITE_CHUNK_BYTES.min(bytes) as usize);
     let mut written = 0;
     while written < bytes {
         if hurry() {
@@ -260,7 +263,10 @@ fn prewrite(file: &dyn File, bytes: u64, hurry: &dyn Fn() -> bool) -> io::Result
         let step_end = bytes.min(written + PREWRITE_STEP_BYTES);
         while written < step_end {
             let count = PREWRITE_CHUNK_BYTES.min(step_end - written);
-            file.write_all_at(&[IoSlice::new(&zeros[..count as usize])], written)?;
+            file.write_all_at(
+                &[IoSlice::new(&zeros.as_slice()[..count as usize])],
+                written,
+            )?;
             written += count;
         }
         file.sync_data()?;

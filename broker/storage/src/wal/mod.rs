@@ -2,7 +2,7 @@
 //! share, in files that are used again and again.
 //!
 //! [`entry`] describes the bytes, [`recovery`] how they are read back, [`files`] how files come and go,
-//! [`buffer`] what callers share, [`writer`] the thread that writes.
+//! [`buffer`] what callers share, [`window`] what is written at once, [`writer`] the thread that writes.
 //!
 //! What it relies on: the file system keeps [`crate::fs`]'s promises, and a write that a power loss
 //! interrupts leaves each sector of 512 bytes either old or new.
@@ -14,6 +14,8 @@ mod recovery;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod waiters;
+mod window;
 mod writer;
 
 use std::io::{self, IoSlice};
@@ -23,15 +25,12 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use crate::fs::Fs;
+use crate::fs::{BLOCK_BYTES, Fs};
 use crate::spawn::{ThreadHandle, spawn_thread};
 
 use self::buffer::Shared;
 pub use self::entry::BadBytes;
 pub use self::stats::{FSYNC_BUCKET_BOUNDS_US, WalStats};
-
-/// File sizes are multiples of this.
-const FILE_BYTES_STEP: u64 = 4096;
 
 /// A position in the log: where an entry ends. Strictly increasing; `Lsn(0)` is before everything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -254,7 +253,8 @@ impl Wal {
         from: Lsn,
         visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<(), E>,
     ) -> Result<(Wal, WalRecovery), WalOpenError<E>> {
-        config.file_bytes = config.file_bytes.max(1).next_multiple_of(FILE_BYTES_STEP);
+        let block = BLOCK_BYTES as u64;
+        config.file_bytes = config.file_bytes.max(2 * block).next_multiple_of(block);
         let opened = recovery::open(fs, &config, from, visit)?;
         let first_live = opened
             .files

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use crate::fs::{File, Fs, OpenMode};
 
 use super::entry::{
-    ALIGNMENT, BadBytes, ENTRY_HEADER_BYTES, EntryHeader, FILE_HEADER_BYTES, FileHeader, Kind,
+    ALIGNMENT, BadBytes, ENTRY_HEADER_BYTES, EntryHeader, FILE_HEADER_BYTES, FIRST_ENTRY,
+    FileHeader, Kind,
 };
 use super::files::{Files, LiveFile, Name, ReadyFile};
 use super::{Lsn, WalConfig, WalFault, WalOpenError, WalRecovery};
@@ -108,7 +109,7 @@ struct Found {
 
 impl Found {
     fn first_entry(&self) -> u64 {
-        self.header.base + FILE_HEADER_BYTES as u64
+        self.header.base + FIRST_ENTRY
     }
 }
 

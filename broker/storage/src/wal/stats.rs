@@ -20,7 +20,7 @@ pub struct WalStats {
     pub payload_bytes: u64,
     /// Windows written; each is one write and one fdatasync.
     pub windows: u64,
-    /// Bytes of the windows.
+    /// Bytes of the windows, in whole blocks.
     pub bytes: u64,
     /// Calls of fdatasync for windows.
     pub fsyncs: u64,

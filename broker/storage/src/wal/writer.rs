@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
 
-use super::buffer::{Shared, Window};
+use super::buffer::Shared;
 use super::files::{ReadyFile, failed};
+use super::window::Window;
 use super::{WalFailure, WalStep};
 
 /// `first` is the file that the log begins with, when there was space for one.
@@ -46,23 +47,23 @@ async fn write_windows(shared: &Shared, first: Option<ReadyFile>) -> Result<(), 
     let clock = SystemClock::new();
     let mut file = first;
     let half = shared.config.file_bytes / 2;
-    while let Some(window) = shared.next_window().await {
+    while let Some(mut window) = shared.next_window().await {
         if file.as_ref().is_none_or(|file| file.base != window.base) {
             file = shared.take_file(window.base).await;
         }
         let Some(file) = &file else { return Ok(()) };
-        write(shared, file, &window, &clock)?;
-        if window.start - window.base < half && window.end() - window.base >= half {
+        write(shared, file, &mut window, &clock)?;
+        if window.offset < half && window.end() - window.base >= half {
             shared.tell_file_thread(|desk| desk.half_full = true);
         }
         shared.window_is_durable(window);
     }
-    if let Some(window) = shared.closing_mark() {
+    if let Some(mut window) = shared.closing_mark() {
         if file.as_ref().is_none_or(|file| file.base != window.base) {
             file = shared.take_file(window.base).await;
         }
         if let Some(file) = &file {
-            write(shared, file, &window, &clock)?;
+            write(shared, file, &mut window, &clock)?;
         }
     }
     Ok(())
@@ -71,15 +72,15 @@ async fn write_windows(shared: &Shared, first: Option<ReadyFile>) -> Result<(), 
 fn write(
     shared: &Shared,
     file: &ReadyFile,
-    window: &Window,
+    window: &mut Window,
     clock: &dyn Clock,
 ) -> Result<(), WalFailure> {
-    let bytes = [IoSlice::new(&window.bytes)];
-    let offset = window.start - window.base;
-    file.file
-        .write_all_at(&bytes, offset)
-        .map_err(failed(WalStep::Write, &file.path))?;
-    shared.counters.wrote_window(window.bytes.len());
+    let bytes = window.blocks.whole_blocks();
+    let written = file
+        .file
+        .write_all_at(&[IoSlice::new(bytes)], window.offset);
+    written.map_err(failed(WalStep::Write, &file.path))?;
+    shared.counters.wrote_window(bytes.len());
     let before = clock.monotonic();
     file.file
         .sync_data()

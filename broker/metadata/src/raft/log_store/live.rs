@@ -86,6 +86,11 @@ impl Live {
         std::mem::replace(&mut self.end, end)
     }
 
+    /// Where the last record ends.
+    pub(super) fn end(&self) -> Lsn {
+        self.end
+    }
+
     /// Checks that the entries go on where the purged ones end, once all records were taken up.
     pub(super) fn check(&self) -> Result<(), LogFault> {
         let expected = self.purged.map_or(0, |purged| purged.index + 1);

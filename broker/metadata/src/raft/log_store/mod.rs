@@ -58,6 +58,8 @@ pub(crate) struct LogStore {
 struct Shared {
     wal: Arc<Wal>,
     live: Mutex<Live>,
+    /// Whether `live.identity` is not in the stream yet.
+    identity_ahead: AtomicBool,
     /// Whether `live.committed` is not in the stream yet.
     committed_ahead: AtomicBool,
     closing: AtomicBool,
@@ -101,6 +103,7 @@ impl LogStore {
         let shared = Shared {
             wal,
             live: Mutex::new(live),
+            identity_ahead: AtomicBool::new(false),
             committed_ahead: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             durable,
@@ -115,11 +118,17 @@ impl LogStore {
         self.shared.live.lock().identity
     }
 
-    /// Marks a new log. It is durable with the next vote or entry.
-    pub(crate) async fn set_identity(&self, identity: Identity) -> io::Result<()> {
-        let record = records::encode_identity(&identity);
-        let take_up = |live: &mut Live, _| live.identity = Some(identity);
-        self.shared.write(&record, &[], take_up).await.map(drop)
+    /// Marks a new log. It is written with the first vote or entry, or by [`LogStore::sync`].
+    pub(crate) fn set_identity(&self, identity: Identity) {
+        self.shared.live.lock().identity = Some(identity);
+        self.shared.identity_ahead.store(true, Ordering::Release);
+    }
+
+    /// Waits until everything so far is durable.
+    pub(crate) async fn sync(&self) -> io::Result<()> {
+        self.shared.write_ahead().await?;
+        let end = self.shared.live.lock().end();
+        self.shared.wait_durable(end).await
     }
 
     /// Whether nothing was ever decided here.
@@ -146,7 +155,7 @@ impl LogStore {
     /// Makes everything durable and ends the log.
     pub(crate) async fn close(&self) -> Result<(), WalError> {
         self.stop_waiting();
-        if let Err(error) = self.shared.write_committed().await {
+        if let Err(error) = self.shared.write_ahead().await {
             tracing::warn!(%error, "the committed index was not written; a restart finds it again");
         }
         self.shared.wal.close().await
@@ -208,13 +217,24 @@ impl Shared {
         Ok(end)
     }
 
-    /// Writes how far the log is committed, if that is news.
-    async fn write_committed(&self) -> io::Result<()> {
+    async fn wait_durable(&self, end: Lsn) -> io::Result<()> {
+        self.wal.wait_durable(end).await.map_err(io::Error::other)
+    }
+
+    /// Writes what was not worth a sync of its own, before something that is.
+    async fn write_ahead(&self) -> io::Result<()> {
+        if self.identity_ahead.swap(false, Ordering::AcqRel) {
+            let identity = self.live.lock().identity;
+            if let Some(identity) = identity {
+                let record = records::encode_identity(&identity);
+                self.write(&record, &[], |_, _| {}).await?;
+            }
+        }
         if self.committed_ahead.swap(false, Ordering::AcqRel) {
             let committed = self.live.lock().committed;
             if let Some(committed) = committed {
-                self.write(&records::encode_committed(&committed), &[], |_, _| {})
-                    .await?;
+                let record = records::encode_committed(&committed);
+                self.write(&record, &[], |_, _| {}).await?;
             }
         }
         Ok(())
@@ -272,15 +292,15 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        let lsn = self
-            .shared
-            .write(&records::encode_vote(vote), &[], |_, _| {})
-            .await?;
-        self.shared
-            .wal
-            .wait_durable(lsn)
-            .await
-            .map_err(io::Error::other)?;
+        self.shared.write_ahead().await?;
+        let saved = self.shared.live.lock().vote;
+        let record = records::encode_vote(vote);
+        let end = self.shared.write(&record, &[], |_, _| {}).await?;
+        // A vote promises not to vote for another in its term. When that promise is on disk already,
+        // that it has won is only news: it may be lost with the entries that come after it.
+        if saved.is_none_or(|saved| saved.leader_id != vote.leader_id) {
+            self.shared.wait_durable(end).await?;
+        }
         self.shared.live.lock().vote = Some(*vote);
         Ok(())
     }
@@ -303,7 +323,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        self.shared.write_committed().await?;
+        self.shared.write_ahead().await?;
         let mut end = None;
         for entry in entries {
             self.shared

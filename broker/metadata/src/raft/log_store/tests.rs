@@ -153,7 +153,7 @@ async fn everything_comes_back_after_a_close() {
     };
     let mut store = open(&fs);
     assert!(store.is_empty());
-    store.set_identity(identity).await.expect("written");
+    store.set_identity(identity);
     store.save_vote(&Vote::new(3, 1)).await.expect("saved");
     append_and_wait(&mut store, (0..20).map(|at| entry(3, at)).collect()).await;
     store
@@ -298,6 +298,10 @@ async fn crash_once(seed: u64, lying: bool) -> Result<(), String> {
             let first = now.purged.map_or(0, |purged| purged.index + 1);
             let done = match draw(8) {
                 0 => {
+                    if let Some(committed) = committed_ahead.take() {
+                        now.committed = Some(committed);
+                        states.push(now.clone());
+                    }
                     term += 1;
                     now.vote = Some(Vote::new(term, draw(3)));
                     states.push(now.clone());

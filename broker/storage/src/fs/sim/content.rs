@@ -1,7 +1,6 @@
 //! One simulated file: what a reader sees, and what the platter holds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IoSlice;
 use std::sync::Arc;
 
 use super::rng::Rng;
@@ -249,13 +248,4 @@ fn spans(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops:
         done += (PAGE - within).min(len - done);
         Some((at / PAGE_BYTES, within, start..done))
     })
-}
-
-/// The buffers of one write as one.
-pub(super) fn gather(buffers: &[IoSlice<'_>]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(buffers.iter().map(|buffer| buffer.len()).sum());
-    for buffer in buffers {
-        bytes.extend_from_slice(buffer);
-    }
-    bytes
 }

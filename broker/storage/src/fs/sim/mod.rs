@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use self::content::{Content, PAGE_BYTES, Survival};
 use self::rng::Rng;
 use self::tree::{Dir, Inode, InodeId, Tree};
-use super::{DirEntry, File, Fs, Lock, LockHeld, OpenMode};
+use super::{BLOCK_BYTES, DirEntry, File, Fs, Lock, LockHeld, OpenMode};
 
 /// Which operations fail. Operations, syncs and writes are counted from 1, over all files.
 #[derive(Debug, Clone, Default)]
@@ -358,7 +358,9 @@ impl Fs for SimFs {
             let inode = match (world.tree.lookup(&at), mode) {
                 (Some(_), OpenMode::CreateNew) => Err(io::ErrorKind::AlreadyExists.into()),
                 (Some(inode), _) => world.tree.file(inode).map(|_| inode),
-                (None, OpenMode::Read | OpenMode::ReadWrite) => Err(io::ErrorKind::NotFound.into()),
+                (None, OpenMode::Read | OpenMode::ReadWrite | OpenMode::Direct) => {
+                    Err(io::ErrorKind::NotFound.into())
+                }
                 (None, OpenMode::Create | OpenMode::CreateNew) => {
                     Ok(world.tree.create(at, Inode::File(Content::default())))
                 }
@@ -369,7 +371,7 @@ impl Fs for SimFs {
         Ok(Arc::new(SimFile {
             fs: self.clone(),
             inode,
-            writable: mode != OpenMode::Read,
+            mode,
         }))
     }
 
@@ -476,7 +478,7 @@ impl Drop for SimLock {
 struct SimFile {
     fs: SimFs,
     inode: InodeId,
-    writable: bool,
+    mode: OpenMode,
 }
 
 impl Drop for SimFile {
@@ -487,9 +489,23 @@ impl Drop for SimFile {
 
 impl SimFile {
     fn check_writable(&self) -> io::Result<()> {
-        match self.writable {
+        match self.mode {
+            OpenMode::Read => Err(rustix::io::Errno::BADF.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// As strict as a disk may be with what bypasses the page cache.
+    fn check_aligned(&self, offset: u64, buffers: &[&[u8]]) -> io::Result<()> {
+        let whole = |bytes: &&[u8]| {
+            bytes.len().is_multiple_of(BLOCK_BYTES) && bytes.as_ptr().align_offset(BLOCK_BYTES) == 0
+        };
+        let aligned = offset.is_multiple_of(BLOCK_BYTES as u64)
+            && buffers.len() <= 1
+            && buffers.iter().all(whole);
+        match aligned || self.mode != OpenMode::Direct {
             true => Ok(()),
-            false => Err(rustix::io::Errno::BADF.into()),
+            false => Err(rustix::io::Errno::INVAL.into()),
         }
     }
 }
@@ -502,6 +518,7 @@ impl File for SimFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.check_aligned(offset, &[&*buffer])?;
         let op = Op::ReadAt {
             inode: self.inode,
             offset,
@@ -514,7 +531,9 @@ impl File for SimFile {
 
     fn write_all_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         self.check_writable()?;
-        let bytes = content::gather(buffers);
+        let slices: Vec<&[u8]> = buffers.iter().map(|buffer| &**buffer).collect();
+        self.check_aligned(offset, &slices)?;
+        let bytes = slices.concat();
         let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes);
         let op = Op::WriteAt {
             inode: self.inode,

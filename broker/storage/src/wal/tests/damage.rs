@@ -102,16 +102,16 @@ fn what_a_recovery_found_is_known_to_be_durable_from_then_on() {
     let (fs, stored) = written(false);
     let last = stored.len() - 1;
     // Nothing was appended behind it, so nothing says that the last entry was durable: it may be torn.
-    let (path, offset) = place(&fs, stored[last - 1].0.0);
+    let (path, offset) = place(&fs, stored[last].0.0 - 100);
     let torn = fs.clone_disk();
-    torn.flip_bit(&path, offset + 50, 0).unwrap();
+    torn.flip_bit(&path, offset, 0).unwrap();
     let (_, recovery, entries) = block_on(async { open(&torn, Lsn(0)) });
     assert!(entries == stored[..last] && recovery.torn);
     // But the next opening says so.
     let (_, _, entries) = block_on(async { open(&fs, Lsn(0)) });
     assert_eq!(entries, stored);
     let fs = fs.reboot();
-    fs.flip_bit(&path, offset + 50, 0).unwrap();
+    fs.flip_bit(&path, offset, 0).unwrap();
     let fault = block_on(async { try_open(&fs, Lsn(0)) }).err();
     assert!(matches!(fault, Some(WalFault::Damaged { .. })), "{fault:?}");
 }

@@ -240,6 +240,30 @@ fn recycling_gives_memory_back() {
     reason = "appenders on threads of their own"
 )]
 #[test]
+fn a_sync_that_succeeds_after_the_log_failed_acknowledges_nothing() {
+    let (gate, wal) = open_gated(large());
+    let told = Arc::new(AtomicU64::new(0));
+    let teller = Arc::clone(&told);
+    wal.set_on_durable(Box::new(move |lsn| teller.store(lsn.0, Ordering::SeqCst)));
+    gate.shut();
+    let lsn = append(&wal, b"x");
+    gate.await_sync();
+    let source = io::ErrorKind::Other.into();
+    wal.shared.fail(WalFailure {
+        step: WalStep::Rename,
+        path: PathBuf::new(),
+        source,
+    });
+    gate.open();
+    assert!(matches!(block_on(wal.close()), Err(WalError::Failed(_))));
+    assert!(matches!(
+        block_on(wal.wait_durable(lsn)),
+        Err(WalError::Failed(_))
+    ));
+    assert_eq!((told.load(Ordering::SeqCst), wal.durable()), (0, Lsn(0)));
+}
+
+#[test]
 fn many_threads_share_the_log() {
     let fs = new_disk(9);
     let wal = Arc::new(open(&fs, Lsn(0)).0);

@@ -1,0 +1,22 @@
+//! The broker as a whole, asked over its sockets. One file per subject.
+
+mod cli;
+mod configs;
+mod connections;
+mod damage;
+mod delivery;
+mod fetch_sessions;
+mod full_disk;
+mod groups;
+mod hostile_frames;
+mod idempotence;
+mod leader_epochs;
+mod offsets;
+mod proportions;
+mod retention;
+mod start;
+mod stop;
+mod timestamps;
+mod topics;
+mod versions;
+mod wrong_batches;

@@ -1,0 +1,2 @@
+#[path = "../it/cli.rs"]
+mod cli;
