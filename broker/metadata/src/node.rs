@@ -35,7 +35,7 @@ use crate::raft::{EncodedCommand, Raft, RaftNode, TypeConfig};
 
 pub use open::{Formation, MetadataConfig, OpenError};
 
-/// A member of the metadata group, running.
+/// A member of the metadata group, running. It runs on when it is dropped: [`Metadata::close`] ends it.
 pub struct Metadata {
     raft: Raft,
     log_store: LogStore,
