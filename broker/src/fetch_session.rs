@@ -6,6 +6,7 @@
 //! only larger requests. A session of very many partitions is not kept: what strangers make us remember is
 //! bounded.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -355,8 +356,10 @@ impl Slots {
     }
 }
 
+/// The partitions of a request, each once: as in Kafka the last one counts.
 fn wanted_of(topics: &[FetchTopic]) -> Vec<FetchWanted> {
-    let mut wanted = Vec::new();
+    let mut wanted: Vec<FetchWanted> = Vec::new();
+    let mut places = HashMap::new();
     for topic in topics {
         for partition in &topic.partitions {
             let key = FetchKey {
@@ -364,13 +367,20 @@ fn wanted_of(topics: &[FetchTopic]) -> Vec<FetchWanted> {
                 topic_id: topic.topic_id,
                 partition: partition.partition,
             };
-            wanted.push(FetchWanted {
+            let one = FetchWanted {
                 key,
                 current_leader_epoch: partition.current_leader_epoch,
                 last_fetched_epoch: partition.last_fetched_epoch,
                 fetch_offset: partition.fetch_offset,
                 bytes_max: partition.partition_max_bytes,
-            });
+            };
+            match places.entry(one.key.clone()) {
+                Entry::Occupied(at) => wanted[*at.get()] = one,
+                Entry::Vacant(place) => {
+                    place.insert(wanted.len());
+                    wanted.push(one);
+                }
+            }
         }
     }
     wanted
@@ -451,6 +461,16 @@ mod tests {
             ..Default::default()
         }];
         assert_eq!(offsets(&begin(&sessions, &third, 2)), [(1, 9)]);
+    }
+
+    #[test]
+    fn a_partition_that_is_named_twice_is_wanted_once() {
+        let sessions = FetchSessions::new(10);
+        let wanted = [(0, 5), (1, 6), (0, 7)];
+        let sessionless = begin(&sessions, &request(0, -1, &wanted), 0);
+        assert_eq!(offsets(&sessionless), [(0, 7), (1, 6)]);
+        let first = begin(&sessions, &request(0, 0, &wanted), 0);
+        assert_eq!(offsets(&first), [(0, 7), (1, 6)]);
     }
 
     #[test]

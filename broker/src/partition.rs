@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tidemill_log::{
@@ -91,6 +91,8 @@ pub(crate) struct Partition {
     node: NodeId,
     assignment: RwLock<Assignment>,
     waiters: Waiters,
+    /// That its files cannot be read has been logged: once is enough.
+    is_damage_told: AtomicBool,
 }
 
 /// Who has a partition at one moment.
@@ -154,6 +156,7 @@ impl Partition {
             node,
             assignment,
             waiters,
+            is_damage_told: AtomicBool::new(false),
         });
         let weak = Arc::downgrade(&partition);
         partition.log.set_on_durable(Arc::new(move |_| {
@@ -289,7 +292,10 @@ impl Partition {
             Isolation::Uncommitted => high_watermark,
             Isolation::Committed => last_stable_offset,
         };
-        let records = self.log.read(from, up_to, bytes_max, at_least_one)?;
+        let records = self
+            .log
+            .read(from, up_to, bytes_max, at_least_one)
+            .inspect_err(|error| self.tell_damage(error))?;
         let aborted = (isolation == Isolation::Committed)
             .then(|| self.log.aborted_transactions(from, records.next));
         let log_start_offset = self.log.log_start_offset();
@@ -300,6 +306,20 @@ impl Partition {
             log_start_offset,
             aborted,
         })
+    }
+
+    /// A reader is told by a code; who runs the broker has to know which file it is.
+    fn tell_damage(&self, error: &ReadError) {
+        if matches!(error, ReadError::OffsetOutOfRange { .. })
+            || self.is_damage_told.swap(true, Ordering::Relaxed)
+        {
+            return;
+        }
+        tracing::error!(
+            partition = %self.name,
+            %error,
+            "cannot read the partition; stop the broker and run `tidemill check`"
+        );
     }
 
     /// Registers somebody who wants to look again when more becomes visible.

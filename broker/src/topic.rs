@@ -14,6 +14,9 @@ use crate::broker::Broker;
 /// Where groups keep their state, in Kafka's record format.
 pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
+/// Partitions that one request may create, as in Kafka: each costs memory and a directory.
+pub(crate) const CREATED_PARTITIONS_MAX: usize = 10_000;
+
 /// Kafka's bits of all operations on a topic: read, write, create, delete, alter, describe,
 /// describe-configs, alter-configs.
 pub(crate) const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);

@@ -15,8 +15,14 @@ use tidemill_records::{
 const LIMIT: DecodeLimit = DecodeLimit(1 << 20);
 
 fuzz_target!(|input: &[u8]| {
-    let Some((mend, bytes)) = input.split_first() else { return };
-    let bytes = if *mend == 0 { Bytes::copy_from_slice(bytes) } else { mended(bytes) };
+    let Some((mend, bytes)) = input.split_first() else {
+        return;
+    };
+    let bytes = if *mend == 0 {
+        Bytes::copy_from_slice(bytes)
+    } else {
+        mended(bytes)
+    };
     for rules in [BatchRules::Produced, BatchRules::Stored] {
         let mut rest = bytes.clone();
         while let Ok((batch, size)) = RecordBatch::parse(&rest, rules) {
@@ -51,7 +57,11 @@ fn crc32c(bytes: &[u8]) -> u32 {
     for byte in bytes {
         crc ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+            crc = if crc & 1 == 1 {
+                crc >> 1 ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            };
         }
     }
     !crc
@@ -60,7 +70,9 @@ fn crc32c(bytes: &[u8]) -> u32 {
 fn check(batch: &RecordBatch, rules: BatchRules) {
     let _ = batch.control_record();
     let summary = batch.validate_records(LIMIT);
-    let records = batch.records(LIMIT).and_then(|records| records.collect::<Result<Vec<_>, _>>());
+    let records = batch
+        .records(LIMIT)
+        .and_then(|records| records.collect::<Result<Vec<_>, _>>());
     assert_eq!(summary.err(), records.as_ref().err().copied());
     let Ok(records) = records else { return };
     assert_eq!(records.len(), batch.record_count());
@@ -70,9 +82,13 @@ fn check(batch: &RecordBatch, rules: BatchRules) {
     }
     if rules == BatchRules::Produced {
         let again = rebuilt(batch, &records);
-        let (read, _) = RecordBatch::parse(&again.to_bytes(), rules).expect("we write what we read");
+        let (read, _) =
+            RecordBatch::parse(&again.to_bytes(), rules).expect("we write what we read");
         let read = read.records(LIMIT).expect("it was within the limit");
-        assert_eq!(read.collect::<Result<Vec<_>, _>>().as_deref(), Ok(&records[..]));
+        assert_eq!(
+            read.collect::<Result<Vec<_>, _>>().as_deref(),
+            Ok(&records[..])
+        );
         assert_eq!(again.last_sequence(), batch.last_sequence());
     }
 }
@@ -86,7 +102,14 @@ fn rebuilt(batch: &RecordBatch, records: &[Record]) -> RecordBatch {
     if batch.is_transactional() {
         builder = builder.transactional();
     }
-    for Record { timestamp, key, value, headers, .. } in records {
+    for Record {
+        timestamp,
+        key,
+        value,
+        headers,
+        ..
+    } in records
+    {
         builder.push(*timestamp, key.as_deref(), value.as_deref(), headers);
     }
     builder.build().expect("it was a batch before")

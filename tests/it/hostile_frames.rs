@@ -140,7 +140,7 @@ async fn arrays_that_claim_more_than_there_is_end_the_connection() {
         }
     }
     let refused = failed(&broker, "malformed").await;
-    assert!(refused > sent / 2, "{refused} of {sent}");
+    assert!(refused > sent / 4, "{refused} of {sent}");
     assert!(!broker.wire().await.served().await.is_empty());
 }
 

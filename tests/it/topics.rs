@@ -224,6 +224,7 @@ async fn widen(wire: &mut Wire, count: i32, validate_only: bool) -> (i16, String
         topics: vec![CreatePartitionsTopic {
             name: "t".into(),
             count,
+            assignments: None,
             ..Default::default()
         }],
         validate_only,

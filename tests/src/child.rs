@@ -73,7 +73,7 @@ fn command(data_dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) ->
 pub fn refused_start(data_dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Refused {
     let spawned = command(data_dir, arguments, environment).spawn();
     let mut child = spawned.expect("the binary runs");
-    let stderr = collect(child.stderr.take());
+    let stderr = collect(child.stderr.take(), |_| {});
     let status = wait(&mut child);
     let stderr = stderr.join().expect("stderr is read");
     let code = status.code();
@@ -87,8 +87,17 @@ impl ChildBroker {
     /// Starts and waits for the `ready` line.
     pub fn start(data_dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let spawned = command(data_dir, arguments, environment).spawn();
-        let mut child = spawned.expect("the binary runs");
-        let stderr = collect(child.stderr.take());
+        Self::ready(spawned.expect("the binary runs"), |_| {})
+    }
+
+    /// The same; `hear` is given each line that it says on stderr, also before it is ready.
+    pub fn start_and(data_dir: &Path, hear: impl FnMut(&str) + Send + 'static) -> Self {
+        let spawned = command(data_dir, &[], &[]).spawn();
+        Self::ready(spawned.expect("the binary runs"), hear)
+    }
+
+    fn ready(mut child: Child, hear: impl FnMut(&str) + Send + 'static) -> Self {
+        let stderr = collect(child.stderr.take(), hear);
         let ready = ready_line(&mut child);
         let address = |name: &str| {
             let mut words = ready.split_whitespace();
@@ -173,13 +182,24 @@ impl Drop for ChildBroker {
 }
 
 /// Reads a pipe to its end, so that the child never waits for a reader.
-fn collect(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
-    let mut pipe = pipe.expect("a pipe");
+fn collect(
+    pipe: Option<impl Read + Send + 'static>,
+    mut hear: impl FnMut(&str) + Send + 'static,
+) -> JoinHandle<String> {
+    let mut lines = BufReader::new(pipe.expect("a pipe"));
     std::thread::spawn(move || {
-        let mut bytes = Vec::new();
+        let (mut all, mut line) = (String::new(), Vec::new());
         // What was read counts even if the end is not clean.
-        let _ = pipe.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
+        while lines
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|count| count > 0)
+        {
+            let text = String::from_utf8_lossy(&line);
+            hear(&text);
+            all.push_str(&text);
+            line.clear();
+        }
+        all
     })
 }
 

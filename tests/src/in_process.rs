@@ -1,7 +1,5 @@
-//! A broker inside the test's own process, on a runtime of its own.
-//!
-//! Its own runtime makes a crash possible: dropping it takes every task of the broker with it, while the
-//! data directory stays for the next start.
+//! A broker inside the test's own process, on a runtime of its own, so that it is stopped in order however
+//! the test ends.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -177,10 +175,15 @@ impl TestBroker {
 
 impl Drop for TestBroker {
     fn drop(&mut self) {
-        drop(self.running.take());
-        if let Some(runtime) = self.runtime.take() {
-            // A runtime may not be waited for inside of another.
+        let (Some(running), Some(runtime)) = (self.running.take(), self.runtime.take()) else {
+            return;
+        };
+        // A runtime may not be waited for inside of another.
+        let stopping = std::thread::spawn(move || {
+            // A test that fails may leave a broker that does not stop cleanly; its own words matter more.
+            let _ = runtime.block_on(running.shutdown());
             runtime.shutdown_background();
-        }
+        });
+        let _ = stopping.join();
     }
 }

@@ -250,6 +250,7 @@ impl Wire {
     /// A fresh producer id.
     pub async fn producer_id(&mut self) -> i64 {
         let request = InitProducerIdRequest {
+            transactional_id: None,
             transaction_timeout_ms: 1000,
             producer_id: -1,
             producer_epoch: -1,

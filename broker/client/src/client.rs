@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,13 +13,16 @@ use tidemill_records::{NodeId, TopicPartition};
 use tokio::time::Instant;
 
 use crate::connection::{CallOptions, Connection, ConnectionConfig};
-use crate::error::{ClientError, ConnectionError};
+use crate::error::ClientError;
 use crate::metadata::{ClusterView, PartitionView, TopicView, address_of};
+use crate::pool::{Pool, Purpose};
 
 /// First pause before a retry; it doubles up to [`BACKOFF_MAX`].
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 /// Longest pause before a retry.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// Groups whose coordinator is remembered.
+const COORDINATORS_MAX: usize = 1000;
 /// The last version of FindCoordinator that asks for one key.
 const FIND_ONE_COORDINATOR: i16 = 3;
 
@@ -72,26 +74,10 @@ pub(crate) enum Route<'a> {
 pub struct Client {
     config: ClientConfig,
     view: Mutex<Arc<ClusterView>>,
-    pool: Mutex<Pool>,
+    pool: Pool,
+    /// By group; at most [`COORDINATORS_MAX`].
     coordinators: Mutex<BTreeMap<String, NodeId>>,
-    next_bootstrap: AtomicUsize,
-    has_connected: AtomicBool,
 }
-
-/// A broker may answer one request of a connection at a time, so what it holds back (a long poll, a
-/// rebalance) has connections of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Purpose {
-    General,
-    Fetch,
-    Group,
-}
-
-/// One place per address, so that two calls never dial the same broker at once.
-type Slot = Arc<tokio::sync::Mutex<Option<Arc<Connection>>>>;
-/// Connections by purpose and address. Bounded by the number of brokers: addresses that metadata no
-/// longer names go.
-type Pool = BTreeMap<(Purpose, Arc<str>), Slot>;
 
 /// The pauses of one call, up to its total time.
 #[derive(Debug)]
@@ -128,12 +114,10 @@ impl Client {
     /// A client that has not connected yet.
     pub fn new(config: ClientConfig) -> Client {
         Client {
-            config,
+            pool: Pool::new(&config),
             view: Mutex::new(Arc::new(ClusterView::unknown())),
-            pool: Mutex::new(Pool::new()),
             coordinators: Mutex::new(BTreeMap::new()),
-            next_bootstrap: AtomicUsize::new(0),
-            has_connected: AtomicBool::new(false),
+            config,
         }
     }
 
@@ -249,8 +233,7 @@ impl Client {
     }
 
     pub(crate) fn may_retry(&self, error: &ClientError) -> bool {
-        error.is_retriable()
-            && (self.has_connected.load(Ordering::Relaxed) || !error.is_unreachable())
+        error.is_retriable() && (self.pool.has_connected() || !error.is_unreachable())
     }
 
     /// Drops what an error shows to be out of date. A broken connection may mean that its broker is gone
@@ -315,20 +298,8 @@ impl Client {
             *view = Arc::new(updated);
             refused
         };
-        self.drop_unknown_connections();
+        self.pool.retain_known(&self.view());
         Ok(refused.first().map(|(_, code)| *code))
-    }
-
-    /// Bounds the pool by the brokers that exist.
-    fn drop_unknown_connections(&self) {
-        let view = self.view();
-        self.pool.lock().retain(|(_, address), _| {
-            self.config
-                .bootstrap
-                .iter()
-                .any(|known| **known == **address)
-                || view.brokers.values().any(|known| known == address)
-        });
     }
 
     /// A connection that serves `route`, dialled if there is none.
@@ -433,7 +404,11 @@ impl Client {
             let mut view = self.view.lock();
             Arc::make_mut(&mut view).brokers.insert(node, address);
         }
-        self.coordinators.lock().insert(group.to_owned(), node);
+        let mut coordinators = self.coordinators.lock();
+        if coordinators.len() >= COORDINATORS_MAX {
+            coordinators.clear();
+        }
+        coordinators.insert(group.to_owned(), node);
         Ok(node)
     }
 
@@ -444,84 +419,18 @@ impl Client {
     ) -> Result<Arc<Connection>, ClientError> {
         let known = self.view().brokers.get(&node).cloned();
         match known {
-            Some(address) => Ok(self.open(purpose, &address).await?),
+            Some(address) => Ok(self.pool.open(purpose, &address).await?),
             None => Err(ClientError::broker(
                 ApiKey::METADATA,
                 format!("broker {node}"),
-                ErrorCode::BrokerNotAvailable,
-                None,
+                ErrorCode::LeaderNotAvailable,
+                Some("the metadata has no address of it"),
             )),
         }
     }
 
-    /// An open connection of the pool, or the first address that takes one: known brokers, then bootstrap.
     async fn any_connection(&self) -> Result<Arc<Connection>, ClientError> {
-        let open = {
-            let pool = self.pool.lock();
-            let general = pool
-                .iter()
-                .filter(|((purpose, _), _)| *purpose == Purpose::General);
-            general.map(|(_, slot)| slot).find_map(|slot| {
-                let held = slot.try_lock().ok()?;
-                held.as_ref()
-                    .filter(|connection| !connection.is_closed())
-                    .cloned()
-            })
-        };
-        if let Some(connection) = open {
-            return Ok(connection);
-        }
-        let mut addresses: Vec<Arc<str>> = self
-            .config
-            .bootstrap
-            .iter()
-            .map(|address| Arc::from(address.as_str()))
-            .collect();
-        let turn = self.next_bootstrap.fetch_add(1, Ordering::Relaxed);
-        let count = addresses.len().max(1);
-        addresses.rotate_left(turn % count);
-        for address in self.view().brokers.values() {
-            if !addresses.contains(address) {
-                addresses.push(address.clone());
-            }
-        }
-        let mut last = None;
-        for address in &addresses {
-            match self.open(Purpose::General, address).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(error),
-            }
-        }
-        let tried = addresses.join(", ");
-        let source = last.unwrap_or_else(|| ConnectionError::Closed {
-            address: Arc::from(""),
-        });
-        Err(ClientError::Unreachable {
-            addresses: Arc::from(tried),
-            source,
-        })
-    }
-
-    async fn open(
-        &self,
-        purpose: Purpose,
-        address: &Arc<str>,
-    ) -> Result<Arc<Connection>, ConnectionError> {
-        let slot = self
-            .pool
-            .lock()
-            .entry((purpose, address.clone()))
-            .or_default()
-            .clone();
-        let mut held = slot.lock().await;
-        if let Some(connection) = held.as_ref().filter(|connection| !connection.is_closed()) {
-            return Ok(connection.clone());
-        }
-        let opened = Connection::open(address, self.config.connection.clone()).await;
-        let connection = Arc::new(opened?);
-        self.has_connected.store(true, Ordering::Relaxed);
-        *held = Some(connection.clone());
-        Ok(connection)
+        self.pool.any(&self.view()).await
     }
 }
 

@@ -105,7 +105,12 @@ impl Client {
                 let response = self
                     .call(Route::Node(*node), &request, CallOptions::default())
                     .await?;
-                check(ApiKey::LIST_GROUPS, "the request", response.error_code, None)?;
+                check(
+                    ApiKey::LIST_GROUPS,
+                    "the request",
+                    response.error_code,
+                    None,
+                )?;
                 for group in &response.groups {
                     let listing = GroupListing {
                         group: group.group_id.to_string(),

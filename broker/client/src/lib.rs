@@ -19,6 +19,7 @@ mod groups;
 mod metadata;
 pub mod net;
 mod offsets;
+mod pool;
 mod produce;
 mod topics;
 

@@ -144,7 +144,12 @@ impl Client {
             let response = self
                 .call(Route::Any, &request, CallOptions::default())
                 .await?;
-            check(ApiKey::INIT_PRODUCER_ID, "the request", response.error_code, None)?;
+            check(
+                ApiKey::INIT_PRODUCER_ID,
+                "the request",
+                response.error_code,
+                None,
+            )?;
             Ok((
                 ProducerId(response.producer_id),
                 ProducerEpoch(response.producer_epoch),

@@ -8,7 +8,6 @@
 //! The file is one atomic file of format 1, little-endian: the lsn from which replay starts u64, partition count u32, then per
 //! partition what [`encode_partition`] writes.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -30,6 +29,7 @@ use crate::producers::Producers;
 use crate::segment::{ENCODED_BYTES, Segment};
 use crate::shared::{Counters, Shared, Timer};
 use crate::state::State;
+use crate::sync::SyncError;
 
 /// The version of the payload.
 pub(crate) const FORMAT: u32 = 1;
@@ -45,9 +45,9 @@ pub enum CheckpointError {
     /// Segment files cannot be written now.
     #[error("segment files cannot be written")]
     NotDrained,
-    /// Segment files or directories cannot be synced: the log directory takes no more appends.
-    #[error("segment files cannot be synced: {0}")]
-    Sync(io::Error),
+    /// A segment file or directory cannot be synced: the log directory takes no more appends.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
     /// The checkpoint file cannot be written.
     #[error(transparent)]
     File(#[from] AtomicFileError),
@@ -197,14 +197,9 @@ async fn take(shared: &Shared) -> Result<(), CheckpointError> {
         .for_each(|captured| captured.log.advance_durable(durable));
     let flushed = shared.drain.flush().await;
     if !flushed || !captured.iter().all(Captured::is_drained) {
-        for c in captured.iter().filter(|c| !c.is_drained()) { eprintln!("DBGX flushed {flushed} {} {} {} {} {:?} {}", c.log.partition(), c.active_base, c.active_size, c.cuts, c.log.with_state(|s| (s.cuts, s.file_changes_pending, s.deleted, s.segments.clone())), c.log.dbg()); }
-        eprintln!("DBGX flushed {flushed} durable {durable} needed {needed}");
         return Err(CheckpointError::NotDrained);
     }
-    sync(shared, &captured).map_err(|error| {
-        shared.fail();
-        CheckpointError::Sync(error)
-    })?;
+    sync(shared, &captured).inspect_err(|_| shared.fail())?;
     let path = shared.config.dir.join(CHECKPOINT);
     write_atomic(&*shared.fs, &path, FORMAT, &payload)?;
     trigger.last.store(from.0, Ordering::Release);
@@ -214,7 +209,7 @@ async fn take(shared: &Shared) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-fn sync(shared: &Shared, captured: &[Captured]) -> io::Result<()> {
+fn sync(shared: &Shared, captured: &[Captured]) -> Result<(), SyncError> {
     for captured in captured {
         captured.log.sync_files()?;
     }
@@ -223,7 +218,9 @@ fn sync(shared: &Shared, captured: &[Captured]) -> io::Result<()> {
         .topics_unsynced
         .swap(false, Ordering::AcqRel)
     {
-        shared.fs.sync_dir(&topics_dir(&shared.config.dir))?;
+        let path = topics_dir(&shared.config.dir);
+        let synced = shared.fs.sync_dir(&path);
+        synced.map_err(|source| SyncError { path, source })?;
     }
     Ok(())
 }

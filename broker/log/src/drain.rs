@@ -23,7 +23,7 @@ use crate::error::OfflineCause;
 use crate::files::{self, FileKind};
 use crate::index::{IndexEntry, OffsetEntry, TimeEntry, encode_entries};
 use crate::partition_log::PartitionLog;
-use crate::segment::{Segment, Unsynced};
+use crate::segment::Unsynced;
 use crate::shared::{Counters, Shared};
 use crate::state::State;
 use crate::tail::Chunk;
@@ -541,58 +541,6 @@ impl PartitionLog {
 
     fn is_cached_before(&self, offset: Offset) -> bool {
         self.with_state(|state| state.tail.start().is_some_and(|start| start < offset))
-    }
-
-    /// Syncs the files that were written since they were last synced.
-    pub(crate) fn sync_files(&self) -> io::Result<()> {
-        // One at a time, so that nobody takes for synced what another is still syncing.
-        let _syncing = self.syncing.lock();
-        let dirty = self.with_state(|state| {
-            let segments = state.segments.iter_mut();
-            let dirty = segments.filter(|segment| segment.unsynced.any());
-            let take =
-                |segment: &mut Segment| (segment.base, std::mem::take(&mut segment.unsynced));
-            let dirty: Vec<_> = dirty.map(take).collect();
-            state.unflushed_records = 0;
-            (dirty, std::mem::take(&mut state.dir_unsynced))
-        });
-        let (segments, dir) = dirty;
-        for (base, unsynced) in segments {
-            let flags = [unsynced.log, unsynced.index, unsynced.time];
-            for (kind, _) in FileKind::ALL
-                .into_iter()
-                .zip(flags)
-                .filter(|(_, dirty)| *dirty)
-            {
-                self.sync_file(base, kind)?;
-            }
-        }
-        if dir {
-            files::sync_partition_dir(&*self.shared.fs, &self.dir())?;
-        }
-        Ok(())
-    }
-
-    fn is_gone(&self, base: Offset) -> bool {
-        self.with_state(|state| state.deleted || state.segment_mut(base).is_none())
-    }
-
-    fn sync_file(&self, base: Offset, kind: FileKind) -> io::Result<()> {
-        let open = || {
-            self.shared
-                .fs
-                .open(&self.segment_path(base, kind), OpenMode::ReadWrite)
-        };
-        let file = match self.open_or(base, kind, open) {
-            // Retention or deletion has taken it.
-            Err(error) if self.is_gone(base) => {
-                tracing::debug!(%error, "a segment was deleted before it was synced");
-                return Ok(());
-            }
-            file => file?,
-        };
-        Counters::add(&self.shared.counters.file_syncs, 1);
-        file.sync_data()
     }
 }
 

@@ -33,6 +33,7 @@ mod scan;
 mod segment;
 mod shared;
 mod state;
+mod sync;
 mod tail;
 #[cfg(test)]
 mod testing;
@@ -52,5 +53,6 @@ pub use producers::ProducerFigures;
 pub use read::LogRead;
 pub use recovery::RecoveryReport;
 pub use retention::RetentionReport;
+pub use sync::SyncError;
 pub use timestamps::TimestampedOffset;
 pub use transactions::AbortedTransaction;

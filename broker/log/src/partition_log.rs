@@ -358,7 +358,6 @@ impl PartitionLog {
         }
     }
 
-    pub(crate) fn dbg(&self) -> String { format!("{:?} durable {}", self.schedule.lock(), self.durable_end_offset()) } // DBGX
     /// Puts the log into the drain's queue where its durable bytes ask for it.
     pub(crate) fn queue_for_drain(&self) {
         let shared = &self.shared;

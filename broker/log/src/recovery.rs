@@ -255,9 +255,8 @@ impl<'a> Replay<'a> {
         let dir = files::partition_dir(&self.config.dir, partition);
         let deleted = files::deleted_dir(&self.config.dir, partition, id);
         let moved = move_away(&**self.fs, &dir, &deleted, id);
-        match moved.map_err(|source| LogError::Io { path: dir, source })? {
-            true => self.topics_changed = true,
-            false => {}
+        if moved.map_err(|source| LogError::Io { path: dir, source })? {
+            self.topics_changed = true;
         }
         Ok(())
     }

@@ -250,13 +250,6 @@ impl ReplayFiles {
     }
 
     fn fail(&mut self, error: &io::Error) {
-        if std::env::var("DBG").is_ok() {
-            eprintln!(
-                "DBG {} {error} {}",
-                self.dir.display(),
-                std::backtrace::Backtrace::force_capture()
-            );
-        }
         tracing::error!(dir = %self.dir.display(), %error, "cannot recover the files of a partition");
         self.failed = true;
     }

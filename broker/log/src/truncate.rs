@@ -118,10 +118,11 @@ impl PartitionLog {
     fn walk_error(&self, error: WalkError) -> ReadError {
         match error.end {
             ScanEnd::Io(source) => self.io_error(error.base, FileKind::Log, source),
-            ScanEnd::Bad(_) => ReadError::Corrupt {
-                base: error.base,
-                position: error.position,
-            },
+            ScanEnd::Bad(fault) => {
+                let (base, position) = (error.base, error.position);
+                tracing::error!(partition = %self.partition(), %base, position, %fault, "corrupt segment");
+                ReadError::Corrupt { base, position }
+            }
         }
     }
 

@@ -37,7 +37,10 @@ pub(crate) async fn handle(
             ..Default::default()
         });
     }
-    AlterConfigsResponse { responses, ..Default::default() }
+    AlterConfigsResponse {
+        responses,
+        ..Default::default()
+    }
 }
 
 async fn replace(
@@ -48,9 +51,17 @@ async fn replace(
 ) -> Result<(), (ErrorCode, String)> {
     let topic = wanted.resource_name.as_str();
     let own = topic_configs(broker, context, wanted.resource_type, topic)?;
-    let is_named = |name: &str| wanted.configs.iter().any(|config| config.name.as_str() == name);
-    let mut changes: Vec<ConfigChange> =
-        own.iter().filter(|(name, _)| !is_named(name)).map(|(name, _)| (name.into(), None)).collect();
+    let is_named = |name: &str| {
+        wanted
+            .configs
+            .iter()
+            .any(|config| config.name.as_str() == name)
+    };
+    let mut changes: Vec<ConfigChange> = own
+        .iter()
+        .filter(|(name, _)| !is_named(name))
+        .map(|(name, _)| (name.into(), None))
+        .collect();
     for config in &wanted.configs {
         let name = config.name.as_str();
         let Some(value) = &config.value else {

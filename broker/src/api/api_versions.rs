@@ -5,10 +5,10 @@
 //! carries features (KIP-584).
 
 use tidemill_metadata::{LevelRange, METADATA_VERSION, MetadataLog};
-use tidemill_protocol::{ApiKey, ErrorCode};
 use tidemill_protocol::api_versions::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
+use tidemill_protocol::{ApiKey, ErrorCode};
 
 use super::SERVED;
 use crate::broker::Broker;
@@ -61,7 +61,11 @@ fn api_keys() -> Vec<ApiVersion> {
     let row = |served: &super::Served| ApiVersion {
         api_key: served.key.0,
         // Older librdkafka stops compressing, silently, when Produce 0 is not there.
-        min_version: if served.key == ApiKey::PRODUCE { 0 } else { served.min },
+        min_version: if served.key == ApiKey::PRODUCE {
+            0
+        } else {
+            served.min
+        },
         max_version: served.max,
         ..Default::default()
     };
@@ -75,7 +79,9 @@ fn is_software_name(request: &ApiVersionsRequest) -> bool {
         let bytes = text.as_bytes();
         edge(bytes.first())
             && edge(bytes.last())
-            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+            && bytes
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
     };
     is_valid(&request.client_software_name) && is_valid(&request.client_software_version)
 }

@@ -1,6 +1,6 @@
 //! CreatePartitions (key 37): makes a topic wider; never narrower.
 //!
-//! Versions 0–3.
+//! Versions 0–3. One request adds at most 10,000 partitions, as in Kafka.
 
 use tidemill_metadata::{Command, MetadataLog};
 use tidemill_protocol::create_partitions::{
@@ -10,7 +10,7 @@ use tidemill_protocol::create_partitions::{
 use tidemill_protocol::{ErrorCode, Str};
 use tidemill_records::NodeId;
 
-use super::create_topics::{plain, proposal};
+use super::create_topics::{plain, proposal, too_many_partitions};
 use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::server::context::RequestContext;
@@ -24,8 +24,9 @@ pub(crate) async fn handle(
     _version: i16,
 ) -> CreatePartitionsResponse {
     let mut results = Vec::with_capacity(request.topics.len());
+    let mut room = topic::CREATED_PARTITIONS_MAX;
     for wanted in request.topics {
-        let outcome = widen(broker, context, &wanted, request.validate_only).await;
+        let outcome = widen(broker, context, &wanted, request.validate_only, &mut room).await;
         let (code, message) = match outcome {
             Ok(()) => (ErrorCode::None, None),
             Err((code, message)) => (code, Some(Str::from(message))),
@@ -37,7 +38,10 @@ pub(crate) async fn handle(
             ..Default::default()
         });
     }
-    CreatePartitionsResponse { results, ..Default::default() }
+    CreatePartitionsResponse {
+        results,
+        ..Default::default()
+    }
 }
 
 async fn widen(
@@ -45,22 +49,33 @@ async fn widen(
     context: &RequestContext,
     wanted: &CreatePartitionsTopic,
     validate_only: bool,
+    room: &mut usize,
 ) -> Result<(), (ErrorCode, String)> {
-    if !broker.authorizer.allows(context, Operation::Alter, Resource::Topic(&wanted.name)) {
+    if !broker
+        .authorizer
+        .allows(context, Operation::Alter, Resource::Topic(&wanted.name))
+    {
         return Err(plain(ErrorCode::TopicAuthorizationFailed));
     }
     let image = broker.metadata.image();
-    let topic = image.topic(&wanted.name).ok_or(plain(ErrorCode::UnknownTopicOrPartition))?;
+    let topic = image
+        .topic(&wanted.name)
+        .ok_or(plain(ErrorCode::UnknownTopicOrPartition))?;
     let current = topic.partition_count();
     if wanted.count <= current {
         let message = format!(
             "Topic currently has {current} partitions, which is {} than the requested {}.",
-            if wanted.count == current { "not lower" } else { "higher" },
+            if wanted.count == current {
+                "not lower"
+            } else {
+                "higher"
+            },
             wanted.count
         );
         return Err((ErrorCode::InvalidPartitions, message));
     }
     let added = (wanted.count - current) as usize;
+    *room = room.checked_sub(added).ok_or_else(too_many_partitions)?;
     let partitions = match &wanted.assignments {
         Some(assignments) if assignments.len() != added => {
             let message = format!(
@@ -72,13 +87,23 @@ async fn widen(
         }
         Some(assignments) => {
             let nodes = |ids: &[i32]| ids.iter().map(|id| NodeId(*id)).collect();
-            assignments.iter().map(|assignment| nodes(&assignment.broker_ids)).collect()
+            assignments
+                .iter()
+                .map(|assignment| nodes(&assignment.broker_ids))
+                .collect()
         }
         None => vec![vec![broker.node()]; added],
     };
     if validate_only {
         return Ok(());
     }
-    let command = Command::CreatePartitions { id: topic.id, current, partitions };
-    topic::propose(broker, command).await.map(|_| ()).map_err(|error| proposal(&error))
+    let command = Command::CreatePartitions {
+        id: topic.id,
+        current,
+        partitions,
+    };
+    topic::propose(broker, command)
+        .await
+        .map(|_| ())
+        .map_err(|error| proposal(&error))
 }

@@ -1,7 +1,8 @@
 //! CreateTopics (key 19).
 //!
 //! Versions 2–7; answers carry the settings from 5 (KIP-525) and the topic id from 7. Counts of -1 mean the
-//! broker's defaults (KIP-464). A replication factor above the number of brokers is refused, as in Kafka.
+//! broker's defaults (KIP-464). A replication factor above the number of brokers is refused, as in Kafka, and
+//! so is what is over 10,000 partitions in one request.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -36,19 +37,26 @@ pub(crate) async fn handle(
             twice.insert(wanted.name.clone());
         }
     }
-    let mut topics = Vec::with_capacity(request.topics.len());
+    let mut topics = Vec::with_capacity(seen.len());
+    let mut room = topic::CREATED_PARTITIONS_MAX;
     for wanted in request.topics {
         if twice.contains(&wanted.name) && !seen.remove(&wanted.name) {
             continue;
         }
         let outcome = if twice.contains(&wanted.name) {
-            Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned()))
+            Err((
+                ErrorCode::InvalidRequest,
+                "Duplicate topic name.".to_owned(),
+            ))
         } else {
-            create(broker, context, &wanted, request.validate_only).await
+            create(broker, context, &wanted, request.validate_only, &mut room).await
         };
         topics.push(outcome.unwrap_or_else(|refusal| refused(&wanted, refusal)));
     }
-    CreateTopicsResponse { topics, ..Default::default() }
+    CreateTopicsResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 fn refused(wanted: &CreatableTopic, (code, message): Refusal) -> CreatableTopicResult {
@@ -67,9 +75,14 @@ async fn create(
     context: &RequestContext,
     wanted: &CreatableTopic,
     validate_only: bool,
+    room: &mut usize,
 ) -> Result<CreatableTopicResult, Refusal> {
-    let allowed = broker.authorizer.allows(context, Operation::Create, Resource::Cluster)
-        || broker.authorizer.allows(context, Operation::Create, Resource::Topic(&wanted.name));
+    let allowed = broker
+        .authorizer
+        .allows(context, Operation::Create, Resource::Cluster)
+        || broker
+            .authorizer
+            .allows(context, Operation::Create, Resource::Topic(&wanted.name));
     if !allowed {
         return Err(plain(ErrorCode::TopicAuthorizationFailed));
     }
@@ -79,15 +92,23 @@ async fn create(
         let message = format!("Topic '{}' already exists.", wanted.name.as_str());
         return Err((ErrorCode::TopicAlreadyExists, message));
     }
-    let partitions = assign(broker, wanted)?;
     let configs = settings(wanted)?;
+    let partitions = assign(broker, wanted, *room)?;
+    *room -= partitions.len();
     let mut id = TopicId::ZERO;
     let (count, factor) = (partitions.len(), partitions.first().map_or(0, Vec::len));
     if !validate_only {
         id = TopicId(broker.random.next_uuid());
         let name = Arc::from(wanted.name.as_str());
-        let command = Command::CreateTopic { name, id, partitions, configs: configs.clone() };
-        topic::propose(broker, command).await.map_err(|error| proposal(&error))?;
+        let command = Command::CreateTopic {
+            name,
+            id,
+            partitions,
+            configs: configs.clone(),
+        };
+        topic::propose(broker, command)
+            .await
+            .map_err(|error| proposal(&error))?;
     }
     Ok(CreatableTopicResult {
         name: wanted.name.clone(),
@@ -99,12 +120,22 @@ async fn create(
     })
 }
 
-/// Replicas of each partition: as the client wants them, or counted out.
-fn assign(broker: &Broker, wanted: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, Refusal> {
+/// Replicas of each partition: as the client wants them, or counted out. No more than there is room for.
+fn assign(
+    broker: &Broker,
+    wanted: &CreatableTopic,
+    room: usize,
+) -> Result<Vec<Vec<NodeId>>, Refusal> {
     let image = broker.metadata.image();
-    let nodes: Vec<NodeId> =
-        image.brokers().filter(|node| !node.fenced).map(|node| node.id).collect();
+    let nodes: Vec<NodeId> = image
+        .brokers()
+        .filter(|node| !node.fenced)
+        .map(|node| node.id)
+        .collect();
     if !wanted.assignments.is_empty() {
+        if wanted.assignments.len() > room {
+            return Err(too_many_partitions());
+        }
         return assign_by_hand(wanted);
     }
     let count = match wanted.num_partitions {
@@ -119,7 +150,8 @@ fn assign(broker: &Broker, wanted: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, 
         -1 => broker.config.default_replication_factor.max(1) as usize,
         factor if factor > 0 => factor as usize,
         _ => {
-            let message = "Replication factor must be larger than 0, or -1 to use the default value.";
+            let message =
+                "Replication factor must be larger than 0, or -1 to use the default value.";
             return Err((ErrorCode::InvalidReplicationFactor, message.to_owned()));
         }
     };
@@ -131,7 +163,14 @@ fn assign(broker: &Broker, wanted: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, 
         );
         return Err((ErrorCode::InvalidReplicationFactor, message));
     }
-    let replicas = |first: usize| (0..factor).map(|i| nodes[(first + i) % nodes.len()]).collect();
+    if count as usize > room {
+        return Err(too_many_partitions());
+    }
+    let replicas = |first: usize| {
+        (0..factor)
+            .map(|i| nodes[(first + i) % nodes.len()])
+            .collect()
+    };
     Ok((0..count as usize).map(replicas).collect())
 }
 
@@ -146,7 +185,10 @@ fn assign_by_hand(wanted: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, Refusal> 
     }
     let mut by_index: Vec<_> = wanted.assignments.iter().collect();
     by_index.sort_by_key(|assignment| assignment.partition_index);
-    let is_gapless = by_index.iter().enumerate().all(|(at, a)| a.partition_index == at as i32);
+    let is_gapless = by_index
+        .iter()
+        .enumerate()
+        .all(|(at, a)| a.partition_index == at as i32);
     if !is_gapless {
         return refuse(
             ErrorCode::InvalidReplicaAssignment,
@@ -154,14 +196,20 @@ fn assign_by_hand(wanted: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, Refusal> 
         );
     }
     let nodes = |ids: &[i32]| ids.iter().map(|id| NodeId(*id)).collect();
-    Ok(by_index.iter().map(|assignment| nodes(&assignment.broker_ids)).collect())
+    Ok(by_index
+        .iter()
+        .map(|assignment| nodes(&assignment.broker_ids))
+        .collect())
 }
 
 fn settings(wanted: &CreatableTopic) -> Result<Vec<(Arc<str>, Arc<str>)>, Refusal> {
     let mut configs = Vec::with_capacity(wanted.configs.len());
     for config in &wanted.configs {
         let Some(value) = &config.value else {
-            let message = format!("Null value not supported for topic configs: {}", config.name.as_str());
+            let message = format!(
+                "Null value not supported for topic configs: {}",
+                config.name.as_str()
+            );
             return Err((ErrorCode::InvalidConfig, message));
         };
         topic_config::validate(&config.name, value)
@@ -172,10 +220,16 @@ fn settings(wanted: &CreatableTopic) -> Result<Vec<(Arc<str>, Arc<str>)>, Refusa
 }
 
 fn echo(broker: &Broker, own: &[(Arc<str>, Arc<str>)]) -> Vec<CreatableTopicConfigs> {
-    let own_value = |name: &str| own.iter().rev().find(|(n, _)| **n == *name).map(|(_, v)| &**v);
+    let own_value = |name: &str| {
+        own.iter()
+            .rev()
+            .find(|(n, _)| **n == *name)
+            .map(|(_, v)| &**v)
+    };
     let row = |setting: &topic_config::Setting| {
         let defaults = &broker.config.topic_defaults;
-        let (value, source) = describe_configs::in_force(setting, own_value(setting.name), defaults);
+        let (value, source) =
+            describe_configs::in_force(setting, own_value(setting.name), defaults);
         CreatableTopicConfigs {
             name: setting.name.into(),
             value: Some(value.into()),
@@ -184,6 +238,14 @@ fn echo(broker: &Broker, own: &[(Arc<str>, Arc<str>)]) -> Vec<CreatableTopicConf
         }
     };
     topic_config::SETTINGS.iter().map(row).collect()
+}
+
+/// Worded as Kafka words it.
+pub(super) fn too_many_partitions() -> Refusal {
+    (
+        ErrorCode::PolicyViolation,
+        "Excessively large number of partitions per request.".to_owned(),
+    )
 }
 
 pub(super) fn plain(code: ErrorCode) -> Refusal {

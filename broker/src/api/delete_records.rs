@@ -38,9 +38,16 @@ pub(crate) async fn handle(
                 ..Default::default()
             });
         }
-        topics.push(DeleteRecordsTopicResult { name: topic.name, partitions, ..Default::default() });
+        topics.push(DeleteRecordsTopicResult {
+            name: topic.name,
+            partitions,
+            ..Default::default()
+        });
     }
-    DeleteRecordsResponse { topics, ..Default::default() }
+    DeleteRecordsResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 async fn delete(
@@ -49,16 +56,28 @@ async fn delete(
     topic: &str,
     wanted: &DeleteRecordsPartition,
 ) -> Result<Offset, ErrorCode> {
-    if !broker.authorizer.allows(context, Operation::Delete, Resource::Topic(topic)) {
+    if !broker
+        .authorizer
+        .allows(context, Operation::Delete, Resource::Topic(topic))
+    {
         return Err(ErrorCode::TopicAuthorizationFailed);
     }
     let partition = broker
         .partitions
         .get(topic, wanted.partition_index)
         .ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    partition.check_leader(LeaderEpoch::NONE).map_err(|error| ErrorCode::from(&error))?;
+    partition
+        .check_leader(LeaderEpoch::NONE)
+        .map_err(|error| ErrorCode::from(&error))?;
     let before = (wanted.offset != HIGH_WATERMARK).then_some(Offset(wanted.offset));
-    let (start, lsn) = partition.delete_records(before).map_err(|error| ErrorCode::from(&error))?;
-    broker.logs.wal().wait_durable(lsn).await.map_err(|_| ErrorCode::KafkaStorageError)?;
+    let (start, lsn) = partition
+        .delete_records(before)
+        .map_err(|error| ErrorCode::from(&error))?;
+    broker
+        .logs
+        .wal()
+        .wait_durable(lsn)
+        .await
+        .map_err(|_| ErrorCode::KafkaStorageError)?;
     Ok(start)
 }

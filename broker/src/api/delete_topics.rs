@@ -23,7 +23,10 @@ pub(crate) async fn handle(
     request: DeleteTopicsRequest,
     version: i16,
 ) -> DeleteTopicsResponse {
-    let by_name = |name: Str| DeleteTopicState { name: Some(name), ..Default::default() };
+    let by_name = |name: Str| DeleteTopicState {
+        name: Some(name),
+        ..Default::default()
+    };
     let wanted: Vec<DeleteTopicState> = if version >= 6 {
         request.topics
     } else {
@@ -33,7 +36,10 @@ pub(crate) async fn handle(
     for wanted in wanted {
         responses.push(delete(broker, context, wanted).await);
     }
-    DeleteTopicsResponse { responses, ..Default::default() }
+    DeleteTopicsResponse {
+        responses,
+        ..Default::default()
+    }
 }
 
 async fn delete(
@@ -44,7 +50,10 @@ async fn delete(
     let image = broker.metadata.image();
     let (found, absent) = match &wanted.name {
         Some(name) => (image.topic(name), ErrorCode::UnknownTopicOrPartition),
-        None => (image.topic_by_id(TopicId(wanted.topic_id)), ErrorCode::UnknownTopicId),
+        None => (
+            image.topic_by_id(TopicId(wanted.topic_id)),
+            ErrorCode::UnknownTopicId,
+        ),
     };
     let answer = |name: Option<Str>, (code, message): (ErrorCode, String)| DeletableTopicResult {
         name,
@@ -53,10 +62,18 @@ async fn delete(
         error_message: (code != ErrorCode::None).then(|| Str::from(message)),
         ..Default::default()
     };
-    let Some(topic) = found else { return answer(wanted.name.clone(), plain(absent)) };
+    let Some(topic) = found else {
+        return answer(wanted.name.clone(), plain(absent));
+    };
     let name = Some(Str::from(&*topic.name));
-    if !broker.authorizer.allows(context, Operation::Delete, Resource::Topic(&topic.name)) {
-        return answer(wanted.name.clone(), plain(ErrorCode::TopicAuthorizationFailed));
+    if !broker
+        .authorizer
+        .allows(context, Operation::Delete, Resource::Topic(&topic.name))
+    {
+        return answer(
+            wanted.name.clone(),
+            plain(ErrorCode::TopicAuthorizationFailed),
+        );
     }
     if !broker.config.delete_topic_enable {
         return answer(name, plain(ErrorCode::TopicDeletionDisabled));

@@ -46,7 +46,11 @@ pub(crate) async fn handle(
         endpoint_type: BROKERS,
         cluster_id: topic::uuid_text(image.cluster_id()).into(),
         controller_id: broker.metadata.controller().map_or(-1, |node| node.0),
-        brokers: image.brokers().filter(|node| is_shown(node.fenced)).filter_map(describe).collect(),
+        brokers: image
+            .brokers()
+            .filter(|node| is_shown(node.fenced))
+            .filter_map(describe)
+            .collect(),
         cluster_authorized_operations: if request.include_cluster_authorized_operations {
             topic::CLUSTER_OPERATIONS
         } else {

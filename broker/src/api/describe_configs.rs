@@ -3,6 +3,8 @@
 //! Versions 1–4; types and documentation from 3. Schema Registry, Connect and UIs decide by source and
 //! read-only flag, so both are exact.
 
+use std::collections::HashSet;
+
 use tidemill_metadata::MetadataLog;
 use tidemill_protocol::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -24,15 +26,17 @@ const SOURCE_TOPIC: i8 = 1;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
 
-/// Answers every resource on its own.
+/// Answers every resource on its own, and once: the answer is much larger than the question.
 pub(crate) async fn handle(
     broker: &Broker,
     context: &RequestContext,
     request: DescribeConfigsRequest,
     _version: i16,
 ) -> DescribeConfigsResponse {
-    let detail =
-        Detail { synonyms: request.include_synonyms, documentation: request.include_documentation };
+    let detail = Detail {
+        synonyms: request.include_synonyms,
+        documentation: request.include_documentation,
+    };
     let answer = |wanted: DescribeConfigsResource| {
         let described = describe(broker, context, &wanted, detail);
         let (code, message, configs) = match described {
@@ -48,8 +52,14 @@ pub(crate) async fn handle(
             ..Default::default()
         }
     };
-    let results = request.resources.into_iter().map(answer).collect();
-    DescribeConfigsResponse { results, ..Default::default() }
+    let mut seen = HashSet::new();
+    let mut resources = request.resources;
+    resources.retain(|wanted| seen.insert((wanted.resource_type, wanted.resource_name.clone())));
+    let results = resources.into_iter().map(answer).collect();
+    DescribeConfigsResponse {
+        results,
+        ..Default::default()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -83,14 +93,24 @@ fn describe(
     let name = wanted.resource_name.as_str();
     let mut configs = match wanted.resource_type {
         TOPIC => {
-            if !broker.authorizer.allows(context, Operation::DescribeConfigs, Resource::Topic(name)) {
-                return Err(super::create_topics::plain(ErrorCode::TopicAuthorizationFailed));
+            if !broker
+                .authorizer
+                .allows(context, Operation::DescribeConfigs, Resource::Topic(name))
+            {
+                return Err(super::create_topics::plain(
+                    ErrorCode::TopicAuthorizationFailed,
+                ));
             }
             describe_topic(broker, name, detail)?
         }
         BROKER => {
-            if !broker.authorizer.allows(context, Operation::DescribeConfigs, Resource::Cluster) {
-                return Err(super::create_topics::plain(ErrorCode::ClusterAuthorizationFailed));
+            if !broker
+                .authorizer
+                .allows(context, Operation::DescribeConfigs, Resource::Cluster)
+            {
+                return Err(super::create_topics::plain(
+                    ErrorCode::ClusterAuthorizationFailed,
+                ));
             }
             describe_broker(broker, name, detail)?
         }
@@ -112,7 +132,9 @@ fn describe_topic(
 ) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)> {
     let image = broker.metadata.image();
     if image.topic(name).is_none() {
-        return Err(super::create_topics::plain(ErrorCode::UnknownTopicOrPartition));
+        return Err(super::create_topics::plain(
+            ErrorCode::UnknownTopicOrPartition,
+        ));
     }
     let own = image.topic_configs(name);
     let defaults = &broker.config.topic_defaults;
@@ -123,7 +145,11 @@ fn describe_topic(
             name: setting.name.into(),
             value: Some(value.into()),
             config_source,
-            synonyms: if detail.synonyms { synonyms(setting, own_value, defaults) } else { Vec::new() },
+            synonyms: if detail.synonyms {
+                synonyms(setting, own_value, defaults)
+            } else {
+                Vec::new()
+            },
             config_type: type_code(setting.kind),
             documentation: detail.documentation.then(|| setting.doc.into()),
             ..Default::default()
@@ -163,7 +189,7 @@ fn describe_broker(
         // The cluster-wide dynamic defaults: nothing of a broker is dynamic yet.
         return Ok(Vec::new());
     }
-    if name.parse() != Ok(broker.config.node_id) {
+    if name != broker.config.node_id.to_string() {
         let message = format!(
             "Unexpected broker id, expected {} or empty string, but received {name}",
             broker.config.node_id
@@ -174,9 +200,17 @@ fn describe_broker(
         name: config.name.into(),
         value: Some(config.value.as_str().into()),
         read_only: true,
-        config_source: if config.is_default { SOURCE_DEFAULT } else { SOURCE_STATIC_BROKER },
+        config_source: if config.is_default {
+            SOURCE_DEFAULT
+        } else {
+            SOURCE_STATIC_BROKER
+        },
         synonyms: if detail.synonyms {
-            let source = if config.is_default { SOURCE_DEFAULT } else { SOURCE_STATIC_BROKER };
+            let source = if config.is_default {
+                SOURCE_DEFAULT
+            } else {
+                SOURCE_STATIC_BROKER
+            };
             vec![DescribeConfigsSynonym {
                 name: config.name.into(),
                 value: Some(config.value.as_str().into()),
@@ -190,7 +224,10 @@ fn describe_broker(
         documentation: detail.documentation.then(|| Str::from(config.doc)),
         ..Default::default()
     };
-    Ok(config::describe(&broker.config).into_iter().map(row).collect())
+    Ok(config::describe(&broker.config)
+        .into_iter()
+        .map(row)
+        .collect())
 }
 
 /// Kafka's codes of config types.

@@ -4,6 +4,8 @@
 //! that does not exist is Dead; from 6 on it is an error too (KIP-1043). Members' metadata is shown only
 //! while the group is stable, since between generations it has no protocol.
 
+use std::collections::HashSet;
+
 use tidemill_protocol::describe_groups::{
     DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember,
 };
@@ -15,15 +17,19 @@ use crate::group::classic::{ClassicGroup, GroupState};
 use crate::server::context::RequestContext;
 use crate::topic::GROUP_OPERATIONS;
 
-/// Describes each group by itself.
+/// Describes each group by itself, and once: the answer may be much larger than the question.
 pub(crate) async fn handle(
     broker: &Broker,
     context: &RequestContext,
     request: DescribeGroupsRequest,
     version: i16,
 ) -> DescribeGroupsResponse {
-    let mut groups = Vec::with_capacity(request.groups.len());
+    let mut groups = Vec::new();
+    let mut seen = HashSet::new();
     for group_id in request.groups {
+        if !seen.insert(group_id.clone()) {
+            continue;
+        }
         let mut described = describe(broker, context, &group_id, version);
         described.group_id = group_id;
         if request.include_authorized_operations && described.error_code == 0 {

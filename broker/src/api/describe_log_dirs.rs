@@ -2,7 +2,7 @@
 //!
 //! Versions 1–5; disk space from 4 (KIP-827).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tidemill_protocol::describe_log_dirs::{
     DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
@@ -21,17 +21,30 @@ pub(crate) async fn handle(
     request: DescribeLogDirsRequest,
     _version: i16,
 ) -> DescribeLogDirsResponse {
-    if !broker.authorizer.allows(context, Operation::Describe, Resource::Cluster) {
+    if !broker
+        .authorizer
+        .allows(context, Operation::Describe, Resource::Cluster)
+    {
         return DescribeLogDirsResponse {
             error_code: ErrorCode::ClusterAuthorizationFailed.code(),
             ..Default::default()
         };
     }
-    let is_wanted = |topic: &str, partition: i32| match &request.topics {
+    let wanted = request.topics.map(|topics| {
+        let mut wanted: HashMap<Str, HashSet<i32>> = HashMap::with_capacity(topics.len());
+        for topic in topics {
+            wanted
+                .entry(topic.topic)
+                .or_default()
+                .extend(topic.partitions);
+        }
+        wanted
+    });
+    let is_wanted = |topic: &str, partition: i32| match &wanted {
         None => true,
-        Some(wanted) => wanted.iter().any(|wanted| {
-            wanted.topic.as_str() == topic && wanted.partitions.contains(&partition)
-        }),
+        Some(wanted) => wanted
+            .get(topic)
+            .is_some_and(|partitions| partitions.contains(&partition)),
     };
     let mut topics: BTreeMap<Str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
     for partition in broker.partitions.all() {
@@ -39,15 +52,22 @@ pub(crate) async fn handle(
         if !is_wanted(topic, index) {
             continue;
         }
-        topics.entry(Str::from(&**topic)).or_default().push(DescribeLogDirsPartition {
-            partition_index: index,
-            partition_size: partition.log.size_bytes() as i64,
-            ..Default::default()
-        });
+        topics
+            .entry(Str::from(&**topic))
+            .or_default()
+            .push(DescribeLogDirsPartition {
+                partition_index: index,
+                partition_size: partition.log.size_bytes() as i64,
+                ..Default::default()
+            });
     }
     let wire = |(name, mut partitions): (Str, Vec<DescribeLogDirsPartition>)| {
         partitions.sort_by_key(|partition| partition.partition_index);
-        DescribeLogDirsTopic { name, partitions, ..Default::default() }
+        DescribeLogDirsTopic {
+            name,
+            partitions,
+            ..Default::default()
+        }
     };
     let (total_bytes, usable_bytes) = broker.disk_space();
     let result = DescribeLogDirsResult {
@@ -57,5 +77,8 @@ pub(crate) async fn handle(
         usable_bytes,
         ..Default::default()
     };
-    DescribeLogDirsResponse { results: vec![result], ..Default::default() }
+    DescribeLogDirsResponse {
+        results: vec![result],
+        ..Default::default()
+    }
 }

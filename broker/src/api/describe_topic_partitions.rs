@@ -29,7 +29,10 @@ pub(crate) async fn handle(
 ) -> DescribeTopicPartitionsResponse {
     let image = broker.metadata.image();
     let names: BTreeSet<Str> = if request.topics.is_empty() {
-        image.topics().map(|topic| Str::from(&*topic.name)).collect()
+        image
+            .topics()
+            .map(|topic| Str::from(&*topic.name))
+            .collect()
     } else {
         request.topics.into_iter().map(|topic| topic.name).collect()
     };
@@ -39,22 +42,35 @@ pub(crate) async fn handle(
     };
     let mut room = request.response_partition_limit.clamp(1, PARTITIONS_MAX);
     let mut response = DescribeTopicPartitionsResponse::default();
-    for name in names.into_iter().filter(|name| name.as_str() >= from.as_str()) {
+    for name in names
+        .into_iter()
+        .filter(|name| name.as_str() >= from.as_str())
+    {
         let first = if name == from { index } else { 0 };
         index = 0;
         if room == 0 {
-            let cursor = Cursor { topic_name: name, partition_index: first, ..Default::default() };
+            let cursor = Cursor {
+                topic_name: name,
+                partition_index: first,
+                ..Default::default()
+            };
             response.next_cursor = Some(cursor);
             break;
         }
         let topic = describe(broker, context, &image, &name, first, room);
         let next = first + topic.partitions.len() as i32;
         room -= topic.partitions.len() as i32;
-        let count = image.topic(&name).map_or(0, |topic| topic.partition_count());
+        let count = image
+            .topic(&name)
+            .map_or(0, |topic| topic.partition_count());
         let is_cut = topic.error_code == 0 && next < count;
         response.topics.push(topic);
         if is_cut {
-            let cursor = Cursor { topic_name: name, partition_index: next, ..Default::default() };
+            let cursor = Cursor {
+                topic_name: name,
+                partition_index: next,
+                ..Default::default()
+            };
             response.next_cursor = Some(cursor);
             break;
         }
@@ -76,10 +92,15 @@ fn describe(
         topic_authorized_operations: i32::MIN,
         ..Default::default()
     };
-    if !broker.authorizer.allows(context, Operation::Describe, Resource::Topic(name)) {
+    if !broker
+        .authorizer
+        .allows(context, Operation::Describe, Resource::Topic(name))
+    {
         return error(ErrorCode::TopicAuthorizationFailed);
     }
-    let Some(found) = image.topic(name) else { return error(ErrorCode::UnknownTopicOrPartition) };
+    let Some(found) = image.topic(name) else {
+        return error(ErrorCode::UnknownTopicOrPartition);
+    };
     DescribeTopicPartitionsResponseTopic {
         name: Some(name.clone()),
         topic_id: found.id.0,
@@ -96,9 +117,16 @@ fn partitions(
     room: i32,
 ) -> Vec<DescribeTopicPartitionsResponsePartition> {
     let nodes = |replicas: &[NodeId]| replicas.iter().map(|node| node.0).collect::<Vec<_>>();
-    let describe = |(index, image): (tidemill_records::PartitionId, &tidemill_metadata::PartitionImage)| {
+    let describe = |(index, image): (
+        tidemill_records::PartitionId,
+        &tidemill_metadata::PartitionImage,
+    )| {
         let has_leader = image.has_leader();
-        let code = if has_leader { ErrorCode::None } else { ErrorCode::LeaderNotAvailable };
+        let code = if has_leader {
+            ErrorCode::None
+        } else {
+            ErrorCode::LeaderNotAvailable
+        };
         DescribeTopicPartitionsResponsePartition {
             error_code: code.code(),
             partition_index: index.0,
@@ -111,5 +139,10 @@ fn partitions(
             ..Default::default()
         }
     };
-    topic.partitions().skip(first as usize).take(room as usize).map(describe).collect()
+    topic
+        .partitions()
+        .skip(first as usize)
+        .take(room as usize)
+        .map(describe)
+        .collect()
 }

@@ -39,15 +39,25 @@ pub(crate) async fn handle(
 ) -> FetchResponse {
     let by_id = version >= 13;
     let now = broker.clock.monotonic();
-    let begun = broker.fetch_sessions.begin(&request, by_id, now, || broker.random.next_i32());
+    let begun = broker
+        .fetch_sessions
+        .begin(&request, by_id, now, || broker.random.next_i32());
     let session = match begun {
         Ok(session) => session,
-        Err(code) => return FetchResponse { error_code: code.code(), ..Default::default() },
+        Err(code) => {
+            return FetchResponse {
+                error_code: code.code(),
+                ..Default::default()
+            };
+        }
     };
     let targets: Vec<Target> = session
         .wanted()
         .iter()
-        .map(|wanted| Target { wanted, partition: find(broker, context, wanted, by_id) })
+        .map(|wanted| Target {
+            wanted,
+            partition: find(broker, context, wanted, by_id),
+        })
         .collect();
     let outcomes = read_enough(broker, &request, &targets).await;
     respond(&session, &targets, outcomes, by_id)
@@ -61,17 +71,30 @@ fn find(
 ) -> Result<Arc<Partition>, ErrorCode> {
     let key = &wanted.key;
     let name = if by_id {
-        broker.partitions.topic_name(key.topic_id).ok_or(ErrorCode::UnknownTopicId)?
+        broker
+            .partitions
+            .topic_name(key.topic_id)
+            .ok_or(ErrorCode::UnknownTopicId)?
     } else {
         key.topic.clone()
     };
-    if !broker.authorizer.allows(context, Operation::Read, Resource::Topic(&name)) {
+    if !broker
+        .authorizer
+        .allows(context, Operation::Read, Resource::Topic(&name))
+    {
         return Err(ErrorCode::TopicAuthorizationFailed);
     }
-    broker.partitions.get(&name, key.partition).ok_or(ErrorCode::UnknownTopicOrPartition)
+    broker
+        .partitions
+        .get(&name, key.partition)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)
 }
 
-async fn read_enough(broker: &Broker, request: &FetchRequest, targets: &[Target<'_>]) -> Vec<Outcome> {
+async fn read_enough(
+    broker: &Broker,
+    request: &FetchRequest,
+    targets: &[Target<'_>],
+) -> Vec<Outcome> {
     let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
     let outcomes = read_all(broker, request, targets);
     if request.max_wait_ms <= 0 || is_enough(&outcomes, bytes_min) {
@@ -90,7 +113,9 @@ async fn read_enough(broker: &Broker, request: &FetchRequest, targets: &[Target<
         if is_enough(&outcomes, bytes_min) {
             return outcomes;
         }
-        let is_late = tokio::time::timeout_at(deadline, news.notified()).await.is_err();
+        let is_late = tokio::time::timeout_at(deadline, news.notified())
+            .await
+            .is_err();
         drop(waiting);
         if is_late {
             return read_all(broker, request, targets);
@@ -101,7 +126,12 @@ async fn read_enough(broker: &Broker, request: &FetchRequest, targets: &[Target<
 fn is_enough(outcomes: &[Outcome], bytes_min: usize) -> bool {
     outcomes.is_empty()
         || outcomes.iter().any(Result::is_err)
-        || outcomes.iter().flatten().map(|read| read.records.bytes).sum::<usize>() >= bytes_min
+        || outcomes
+            .iter()
+            .flatten()
+            .map(|read| read.records.bytes)
+            .sum::<usize>()
+            >= bytes_min
 }
 
 fn read_all(broker: &Broker, request: &FetchRequest, targets: &[Target<'_>]) -> Vec<Outcome> {
@@ -127,7 +157,13 @@ fn read_one(target: &Target<'_>, isolation: Isolation, budget: usize, is_first: 
     let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0).min(budget);
     let epoch = LeaderEpoch(wanted.current_leader_epoch);
     partition
-        .read(Offset(wanted.fetch_offset), epoch, isolation, bytes_max, is_first)
+        .read(
+            Offset(wanted.fetch_offset),
+            epoch,
+            isolation,
+            bytes_max,
+            is_first,
+        )
         .map_err(|error| ErrorCode::from(&error))
 }
 
@@ -147,12 +183,19 @@ fn respond(
             last_stable_offset: data.last_stable_offset,
             log_start_offset: data.log_start_offset,
         };
-        let has_records = data.records.as_ref().is_some_and(|records| !records.is_empty());
+        let has_records = data
+            .records
+            .as_ref()
+            .is_some_and(|records| !records.is_empty());
         if !session.include(key, told, has_records) {
             continue;
         }
         let is_same = |topic: &FetchableTopicResponse| {
-            if by_id { topic.topic_id == key.topic_id } else { topic.topic == key.topic }
+            if by_id {
+                topic.topic_id == key.topic_id
+            } else {
+                topic.topic == key.topic
+            }
         };
         match responses.last_mut().filter(|topic| is_same(topic)) {
             Some(topic) => topic.partitions.push(data),
@@ -164,7 +207,11 @@ fn respond(
             }),
         }
     }
-    FetchResponse { session_id: session.session_id(), responses, ..Default::default() }
+    FetchResponse {
+        session_id: session.session_id(),
+        responses,
+        ..Default::default()
+    }
 }
 
 fn describe(target: &Target<'_>, outcome: Outcome) -> PartitionData {
@@ -206,7 +253,9 @@ fn describe_error(target: &Target<'_>, code: ErrorCode) -> PartitionData {
         records: Some(Records::default()),
         ..Default::default()
     };
-    let Ok(partition) = &target.partition else { return data };
+    let Ok(partition) = &target.partition else {
+        return data;
+    };
     match code {
         ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch => {
             let (leader, epoch) = partition.leader();

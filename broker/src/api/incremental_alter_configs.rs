@@ -48,7 +48,10 @@ pub(crate) async fn handle(
             ..Default::default()
         });
     }
-    IncrementalAlterConfigsResponse { responses, ..Default::default() }
+    IncrementalAlterConfigsResponse {
+        responses,
+        ..Default::default()
+    }
 }
 
 async fn alter(
@@ -63,7 +66,10 @@ async fn alter(
     let mut changes = Vec::with_capacity(wanted.configs.len());
     for config in &wanted.configs {
         if !seen.insert(config.name.as_str()) {
-            let message = format!("Error due to duplicate config keys: {}", config.name.as_str());
+            let message = format!(
+                "Error due to duplicate config keys: {}",
+                config.name.as_str()
+            );
             return Err((ErrorCode::InvalidRequest, message));
         }
         changes.push(change(broker, &own, config)?);
@@ -89,7 +95,10 @@ pub(super) fn topic_configs(
             return Err((ErrorCode::InvalidRequest, message));
         }
     }
-    if !broker.authorizer.allows(context, Operation::AlterConfigs, Resource::Topic(topic)) {
+    if !broker
+        .authorizer
+        .allows(context, Operation::AlterConfigs, Resource::Topic(topic))
+    {
         return Err(plain(ErrorCode::TopicAuthorizationFailed));
     }
     let image = broker.metadata.image();
@@ -108,26 +117,52 @@ pub(super) async fn set(
     if validate_only || changes.is_empty() {
         return Ok(());
     }
-    let command = Command::SetConfigs { resource: ConfigResource::Topic(topic.into()), changes };
-    crate::topic::propose(broker, command).await.map(|_| ()).map_err(|error| proposal(&error))
+    let command = Command::SetConfigs {
+        resource: ConfigResource::Topic(topic.into()),
+        changes,
+    };
+    crate::topic::propose(broker, command)
+        .await
+        .map(|_| ())
+        .map_err(|error| proposal(&error))
 }
 
-fn change(broker: &Broker, own: &Configs, config: &AlterableConfig) -> Result<ConfigChange, Refusal> {
+fn change(
+    broker: &Broker,
+    own: &Configs,
+    config: &AlterableConfig,
+) -> Result<ConfigChange, Refusal> {
     let name = config.name.as_str();
     let invalid = |message: String| (ErrorCode::InvalidConfig, message);
     let setting = match topic_config::find(name) {
         Some(setting) => setting,
         None => {
-            let unknown = topic_config::validate(name, "").expect_err("an unknown name is never valid");
+            let unknown =
+                topic_config::validate(name, "").expect_err("an unknown name is never valid");
             return Err(invalid(unknown.to_string()));
         }
     };
-    let null = || (ErrorCode::InvalidRequest, format!("Null value not supported for : {name}"));
-    let text = || config.value.as_ref().map(|value| value.trim()).ok_or_else(null);
+    let null = || {
+        (
+            ErrorCode::InvalidRequest,
+            format!("Null value not supported for : {name}"),
+        )
+    };
+    let text = || {
+        config
+            .value
+            .as_ref()
+            .map(|value| value.trim())
+            .ok_or_else(null)
+    };
     let is_list = matches!(setting.kind, Kind::ListOf(_));
     let current = || {
         let value = topic_config::value(setting, own.get(name), &broker.config.topic_defaults);
-        value.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned)
+        value
+            .split(',')
+            .map(str::trim)
+            .filter(|entry| !entry.is_empty())
+            .map(str::to_owned)
     };
     let value = match config.config_operation {
         SET => text()?.to_owned(),
@@ -147,7 +182,10 @@ fn change(broker: &Broker, own: &Configs, config: &AlterableConfig) -> Result<Co
         }
         SUBTRACT => {
             let gone: Vec<&str> = text()?.split(',').map(str::trim).collect();
-            current().filter(|entry| !gone.contains(&entry.as_str())).collect::<Vec<_>>().join(",")
+            current()
+                .filter(|entry| !gone.contains(&entry.as_str()))
+                .collect::<Vec<_>>()
+                .join(",")
         }
         other => {
             let message = format!("Unknown operation {other} for config key: {name}");

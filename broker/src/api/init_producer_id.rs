@@ -31,11 +31,18 @@ pub(crate) async fn handle(
         // What a transactional client understands as final: nothing here will ever coordinate it.
         return refuse(ErrorCode::TransactionalIdAuthorizationFailed);
     }
-    if !broker.authorizer.allows(context, Operation::IdempotentWrite, Resource::Cluster) {
+    if !broker
+        .authorizer
+        .allows(context, Operation::IdempotentWrite, Resource::Cluster)
+    {
         return refuse(ErrorCode::ClusterAuthorizationFailed);
     }
     match broker.producer_ids.next(broker).await {
-        Ok(id) => InitProducerIdResponse { producer_id: id.0, producer_epoch: 0, ..Default::default() },
+        Ok(id) => InitProducerIdResponse {
+            producer_id: id.0,
+            producer_epoch: 0,
+            ..Default::default()
+        },
         Err(error) => {
             tracing::warn!(%error, "no producer id block");
             refuse(ErrorCode::CoordinatorLoadInProgress)

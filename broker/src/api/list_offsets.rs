@@ -51,9 +51,16 @@ pub(crate) async fn handle(
             let found = find(broker, context, &topic.name, &wanted, isolation, version);
             partitions.push(describe(&wanted, found, version));
         }
-        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions, ..Default::default() });
+        topics.push(ListOffsetsTopicResponse {
+            name: topic.name,
+            partitions,
+            ..Default::default()
+        });
     }
-    ListOffsetsResponse { topics, ..Default::default() }
+    ListOffsetsResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 fn describe(
@@ -67,7 +74,11 @@ fn describe(
             partition_index,
             offset: found.offset,
             timestamp: found.timestamp,
-            leader_epoch: if version >= 4 { found.leader_epoch.0 } else { -1 },
+            leader_epoch: if version >= 4 {
+                found.leader_epoch.0
+            } else {
+                -1
+            },
             ..Default::default()
         },
         Err(code) => ListOffsetsPartitionResponse {
@@ -86,7 +97,10 @@ fn find(
     isolation: Isolation,
     version: i16,
 ) -> Result<Found, ErrorCode> {
-    if !broker.authorizer.allows(context, Operation::Describe, Resource::Topic(topic)) {
+    if !broker
+        .authorizer
+        .allows(context, Operation::Describe, Resource::Topic(topic))
+    {
         return Err(ErrorCode::TopicAuthorizationFailed);
     }
     if wanted.timestamp < least_timestamp(version) {
@@ -97,7 +111,9 @@ fn find(
         .get(topic, wanted.partition_index)
         .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let asked = LeaderEpoch(wanted.current_leader_epoch);
-    partition.check_leader(asked).map_err(|error| ErrorCode::from(&error))?;
+    partition
+        .check_leader(asked)
+        .map_err(|error| ErrorCode::from(&error))?;
     look_up(&partition, wanted.timestamp, isolation).map_err(|error| ErrorCode::from(&error))
 }
 
@@ -124,7 +140,11 @@ fn look_up(
         timestamp: -1,
         leader_epoch: log.epoch_at(offset).unwrap_or(LeaderEpoch::NONE),
     };
-    let nothing = Found { offset: -1, timestamp: -1, leader_epoch: LeaderEpoch::NONE };
+    let nothing = Found {
+        offset: -1,
+        timestamp: -1,
+        leader_epoch: LeaderEpoch::NONE,
+    };
     let found = match timestamp {
         LATEST => at(end),
         EARLIEST => at(log.log_start_offset()),
@@ -132,7 +152,9 @@ fn look_up(
         // Without a tier nothing is remote and nothing waits for upload.
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => nothing,
         MAX_TIMESTAMP => log.max_timestamp(end)?.map_or(nothing, record),
-        _ => log.offset_for_timestamp(timestamp, end)?.map_or(nothing, record),
+        _ => log
+            .offset_for_timestamp(timestamp, end)?
+            .map_or(nothing, record),
     };
     Ok(found)
 }

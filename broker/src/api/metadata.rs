@@ -5,6 +5,8 @@
 //! client may create is created here and answered at once with its partitions, not with a retriable error
 //! (Kafka answers LEADER_NOT_AVAILABLE first; a client cannot tell the difference except that it is faster).
 
+use std::collections::{HashMap, HashSet};
+
 use tidemill_metadata::{MetadataImage, MetadataLog, PartitionImage, TopicImage};
 use tidemill_protocol::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
@@ -30,9 +32,16 @@ pub(crate) async fn handle(
     request: MetadataRequest,
     version: i16,
 ) -> MetadataResponse {
-    let mut refused = Vec::new();
+    let mut refused = HashMap::new();
     // Version 0 says "all" with an empty list, later versions with null.
-    let wanted = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    let mut wanted = request
+        .topics
+        .filter(|topics| version > 0 || !topics.is_empty());
+    if let Some(wanted) = &mut wanted {
+        // As in Kafka, and because the answer may be much larger than the question.
+        let mut seen = HashSet::new();
+        wanted.retain(|topic| seen.insert((topic.name.clone(), topic.topic_id)));
+    }
     if let Some(wanted) = &wanted
         && request.allow_auto_topic_creation
         && broker.config.auto_create_topics_enable
@@ -68,25 +77,34 @@ pub(crate) async fn handle(
     }
 }
 
-/// Creates the wanted topics that do not exist; returns those that could not be, with the reason.
+/// Creates the wanted topics that do not exist, as many as one request may; returns those that could not
+/// be, with the reason.
 async fn create_missing(
     broker: &Broker,
     context: &RequestContext,
     wanted: &[MetadataRequestTopic],
-) -> Vec<(Str, ErrorCode)> {
+) -> HashMap<Str, ErrorCode> {
     let image = broker.metadata.image();
-    let mut refused = Vec::new();
+    let mut refused = HashMap::new();
+    let mut room = topic::CREATED_PARTITIONS_MAX;
     for name in wanted.iter().filter_map(|topic| topic.name.as_ref()) {
         if image.topic(name).is_some() {
             continue;
         }
-        let code = if !broker.authorizer.allows(context, Operation::Create, Resource::Topic(name)) {
+        let Some(left) = room.checked_sub(broker.config.num_partitions.max(1) as usize) else {
+            break;
+        };
+        let code = if !broker
+            .authorizer
+            .allows(context, Operation::Create, Resource::Topic(name))
+        {
             Err(ErrorCode::TopicAuthorizationFailed)
         } else {
             topic::auto_create(broker, name).await
         };
-        if let Err(code) = code {
-            refused.push((name.clone(), code));
+        match code {
+            Ok(()) => room = left,
+            Err(code) => drop(refused.insert(name.clone(), code)),
         }
     }
     refused
@@ -123,7 +141,9 @@ fn all(
     image
         .topics()
         .filter(|topic| {
-            broker.authorizer.allows(context, Operation::Describe, Resource::Topic(&topic.name))
+            broker
+                .authorizer
+                .allows(context, Operation::Describe, Resource::Topic(&topic.name))
         })
         .map(|topic| describe(topic, with_operations))
         .collect()
@@ -134,12 +154,15 @@ fn named(
     context: &RequestContext,
     image: &MetadataImage,
     wanted: MetadataRequestTopic,
-    refused: &[(Str, ErrorCode)],
+    refused: &HashMap<Str, ErrorCode>,
     with_operations: bool,
 ) -> MetadataResponseTopic {
     let (found, absent) = match &wanted.name {
         Some(name) => (image.topic(name), ErrorCode::UnknownTopicOrPartition),
-        None => (image.topic_by_id(TopicId(wanted.topic_id)), ErrorCode::UnknownTopicId),
+        None => (
+            image.topic_by_id(TopicId(wanted.topic_id)),
+            ErrorCode::UnknownTopicId,
+        ),
     };
     let error = |code: ErrorCode| MetadataResponseTopic {
         error_code: code.code(),
@@ -149,22 +172,26 @@ fn named(
         ..Default::default()
     };
     if let Some(name) = found.map(|topic| &*topic.name).or(wanted.name.as_deref())
-        && !broker.authorizer.allows(context, Operation::Describe, Resource::Topic(name))
+        && !broker
+            .authorizer
+            .allows(context, Operation::Describe, Resource::Topic(name))
     {
         return error(ErrorCode::TopicAuthorizationFailed);
     }
     match found {
         Some(topic) => describe(topic, with_operations),
         None => {
-            let reason = refused.iter().find(|(name, _)| Some(name) == wanted.name.as_ref());
-            error(reason.map_or(absent, |(_, code)| *code))
+            let reason = wanted.name.as_ref().and_then(|name| refused.get(name));
+            error(reason.copied().unwrap_or(absent))
         }
     }
 }
 
 fn describe(topic: &TopicImage, with_operations: bool) -> MetadataResponseTopic {
-    let mut partitions: Vec<_> =
-        topic.partitions().map(|(index, image)| describe_partition(index.0, image)).collect();
+    let mut partitions: Vec<_> = topic
+        .partitions()
+        .map(|(index, image)| describe_partition(index.0, image))
+        .collect();
     partitions.sort_by_key(|partition| partition.partition_index);
     MetadataResponseTopic {
         name: Some(Str::from(&*topic.name)),
@@ -183,7 +210,11 @@ fn describe(topic: &TopicImage, with_operations: bool) -> MetadataResponseTopic 
 fn describe_partition(index: i32, image: &PartitionImage) -> MetadataResponsePartition {
     let nodes = |replicas: &[NodeId]| replicas.iter().map(|node| node.0).collect();
     let has_leader = image.has_leader();
-    let code = if has_leader { ErrorCode::None } else { ErrorCode::LeaderNotAvailable };
+    let code = if has_leader {
+        ErrorCode::None
+    } else {
+        ErrorCode::LeaderNotAvailable
+    };
     MetadataResponsePartition {
         error_code: code.code(),
         partition_index: index,

@@ -159,6 +159,11 @@ pub(crate) fn is_produce(frame: &[u8]) -> bool {
     frame.starts_with(&ApiKey::PRODUCE.0.to_be_bytes())
 }
 
+/// Does this frame hold a fetch?
+pub(crate) fn is_fetch(frame: &[u8]) -> bool {
+    frame.starts_with(&ApiKey::FETCH.0.to_be_bytes())
+}
+
 /// Starts a request: decodes it and returns its answer to be.
 pub(crate) fn dispatch(
     broker: &Arc<Broker>,

@@ -6,6 +6,8 @@
 //! (KIP-709); 10 names topics by id, where an offset committed for an earlier topic of that name does not
 //! count.
 
+use std::collections::HashSet;
+
 use tidemill_metadata::{MetadataImage, MetadataLog};
 use tidemill_protocol::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
@@ -23,7 +25,8 @@ use crate::server::context::RequestContext;
 
 const NO_OFFSET: i64 = -1;
 
-/// Answers group by group; the versions of one group are translated.
+/// Answers group by group, each once, since all offsets of a group are a large answer to a small question;
+/// the versions of one group are translated.
 pub(crate) async fn handle(
     broker: &Broker,
     context: &RequestContext,
@@ -32,8 +35,12 @@ pub(crate) async fn handle(
 ) -> OffsetFetchResponse {
     let require_stable = request.require_stable;
     if version >= 8 {
-        let mut groups = Vec::with_capacity(request.groups.len());
+        let mut groups = Vec::new();
+        let mut seen = HashSet::new();
         for group in request.groups {
+            if !seen.insert(group.group_id.clone()) {
+                continue;
+            }
             groups.push(fetch_group(broker, context, group, require_stable, version).await);
         }
         return OffsetFetchResponse {

@@ -39,7 +39,10 @@ pub(crate) async fn handle(
             ..Default::default()
         });
     }
-    OffsetForLeaderEpochResponse { topics, ..Default::default() }
+    OffsetForLeaderEpochResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 fn find(
@@ -48,7 +51,10 @@ fn find(
     topic: &str,
     wanted: &OffsetForLeaderPartition,
 ) -> Result<EpochEndOffset, ErrorCode> {
-    if !broker.authorizer.allows(context, Operation::Describe, Resource::Topic(topic)) {
+    if !broker
+        .authorizer
+        .allows(context, Operation::Describe, Resource::Topic(topic))
+    {
         return Err(ErrorCode::TopicAuthorizationFailed);
     }
     let partition = broker
@@ -56,8 +62,12 @@ fn find(
         .get(topic, wanted.partition)
         .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let asked = LeaderEpoch(wanted.current_leader_epoch);
-    partition.check_leader(asked).map_err(|error| ErrorCode::from(&error))?;
-    let (epoch, end) = partition.log.end_offset_for_epoch(LeaderEpoch(wanted.leader_epoch));
+    partition
+        .check_leader(asked)
+        .map_err(|error| ErrorCode::from(&error))?;
+    let (epoch, end) = partition
+        .log
+        .end_offset_for_epoch(LeaderEpoch(wanted.leader_epoch));
     Ok(EpochEndOffset {
         partition: wanted.partition,
         leader_epoch: epoch.0,

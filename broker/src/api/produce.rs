@@ -2,18 +2,19 @@
 //!
 //! Versions 3–13; 0–2 are advertised for old clients' sake and refused on receipt, since their records are
 //! not in the v2 format. Version 13 names topics by id (KIP-516). From version 10 on a wrong leader is
-//! answered with the right one (KIP-951). A request holds one batch per partition; `acks=0` has no answer,
-//! and an error under it closes the connection, as in Kafka.
+//! answered with the right one (KIP-951). Version 7 brings zstd (KIP-110). A request holds one batch per
+//! partition; `acks=0` has no answer, and an error under it closes the connection, as in Kafka.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidemill_log::AppendOrigin;
 use tidemill_protocol::produce::{
-    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceResponse,
 };
 use tidemill_protocol::{ErrorCode, Records, Str};
-use tidemill_records::{BatchError, BatchRules, Offset, RecordBatch};
+use tidemill_records::{BatchError, BatchRules, Compression, Offset, RecordBatch};
 use tidemill_storage::wal::Lsn;
 use tokio::time::Instant;
 
@@ -21,6 +22,12 @@ use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::partition::{Partition, PartitionError};
 use crate::server::context::RequestContext;
+
+/// The first version whose clients know zstd.
+const ZSTD_FROM: i16 = 7;
+/// A disk that takes longer than this is full or broken, and a producer wants to know. Its batch may still
+/// become durable, as after any timeout.
+const DURABLE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What an answer must wait for.
 struct Appended {
@@ -59,7 +66,11 @@ fn append_all(
     let refusal = refuse_whole(&request);
     let pinned_bytes = pinned_bytes(&request);
     for topic in request.topic_data {
-        let name = if by_id { broker.partitions.topic_name(topic.topic_id) } else { Some(topic.name.clone()) };
+        let name = if by_id {
+            broker.partitions.topic_name(topic.topic_id)
+        } else {
+            Some(topic.name.clone())
+        };
         let mut partition_responses = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
             let mut answer = PartitionProduceResponse {
@@ -73,23 +84,48 @@ fn append_all(
             let outcome = match (&refusal, &name) {
                 (Some(code), _) => Err(Failure::Code(*code)),
                 (None, None) => Err(Failure::Code(ErrorCode::UnknownTopicId)),
-                (None, Some(name)) => append_one(broker, context, name, data, request.acks, pinned_bytes),
+                (None, Some(name)) => one_batch(data.records, version).and_then(|batch| {
+                    append_one(
+                        broker,
+                        context,
+                        (name, data.index),
+                        batch,
+                        request.acks,
+                        pinned_bytes,
+                    )
+                }),
             };
             match outcome {
                 Ok((partition, info)) => {
                     answer.base_offset = info.base_offset.0;
                     answer.log_append_time_ms = info.log_append_time_ms;
                     answer.log_start_offset = info.log_start_offset.0;
-                    appended.push(Appended { at, partition, lsn: info.lsn, end: info.next_offset });
+                    appended.push(Appended {
+                        at,
+                        partition,
+                        lsn: info.lsn,
+                        end: info.next_offset,
+                    });
                 }
                 Err(failure) => failure.describe(broker, name.as_deref(), &mut answer),
             }
             partition_responses.push(answer);
         }
         let (name, topic_id) = (topic.name, topic.topic_id);
-        responses.push(TopicProduceResponse { name, topic_id, partition_responses, ..Default::default() });
+        responses.push(TopicProduceResponse {
+            name,
+            topic_id,
+            partition_responses,
+            ..Default::default()
+        });
     }
-    (ProduceResponse { responses, ..Default::default() }, appended)
+    (
+        ProduceResponse {
+            responses,
+            ..Default::default()
+        },
+        appended,
+    )
 }
 
 enum Failure {
@@ -99,7 +135,12 @@ enum Failure {
 }
 
 impl Failure {
-    fn describe(&self, broker: &Broker, topic: Option<&str>, answer: &mut PartitionProduceResponse) {
+    fn describe(
+        &self,
+        broker: &Broker,
+        topic: Option<&str>,
+        answer: &mut PartitionProduceResponse,
+    ) {
         let (code, cause) = match self {
             Self::Code(code) => (*code, None),
             Self::Batch(error) => (super::error::batch(error), Some(error.to_string())),
@@ -108,8 +149,11 @@ impl Failure {
         broker.metrics.produce_failed(code.name());
         answer.error_code = code.code();
         answer.error_message = cause.map(Str::from);
-        if matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch)
-            && let Some(partition) = topic.and_then(|topic| broker.partitions.get(topic, answer.index))
+        if matches!(
+            code,
+            ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
+        ) && let Some(partition) =
+            topic.and_then(|topic| broker.partitions.get(topic, answer.index))
         {
             let (leader, epoch) = partition.leader();
             answer.current_leader.leader_id = leader.0;
@@ -120,8 +164,13 @@ impl Failure {
 
 /// How much of the frame each batch keeps alive: their bytes together, shared out among them.
 fn pinned_bytes(request: &ProduceRequest) -> usize {
-    let sizes = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
-    let sizes = sizes.filter_map(|data| data.records.as_ref()).map(Records::len);
+    let sizes = request
+        .topic_data
+        .iter()
+        .flat_map(|topic| &topic.partition_data);
+    let sizes = sizes
+        .filter_map(|data| data.records.as_ref())
+        .map(Records::len);
     let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
     bytes / count.max(1)
 }
@@ -131,18 +180,24 @@ fn refuse_whole(request: &ProduceRequest) -> Option<ErrorCode> {
         return Some(ErrorCode::InvalidRequiredAcks);
     }
     // A transactional producer must not be told that its records are in when nothing will commit them.
-    request.transactional_id.is_some().then_some(ErrorCode::TransactionalIdAuthorizationFailed)
+    request
+        .transactional_id
+        .is_some()
+        .then_some(ErrorCode::TransactionalIdAuthorizationFailed)
 }
 
 fn append_one(
     broker: &Broker,
     context: &RequestContext,
-    topic: &str,
-    data: PartitionProduceData,
+    (topic, index): (&str, i32),
+    batch: RecordBatch,
     acks: i16,
     pinned_bytes: usize,
 ) -> Result<(std::sync::Arc<Partition>, tidemill_log::AppendInfo), Failure> {
-    if !broker.authorizer.allows(context, Operation::Write, Resource::Topic(topic)) {
+    if !broker
+        .authorizer
+        .allows(context, Operation::Write, Resource::Topic(topic))
+    {
         return Err(Failure::Code(ErrorCode::TopicAuthorizationFailed));
     }
     if crate::topic::is_internal(topic) {
@@ -150,27 +205,36 @@ fn append_one(
     }
     let partition = broker
         .partitions
-        .get(topic, data.index)
+        .get(topic, index)
         .ok_or(Failure::Code(ErrorCode::UnknownTopicOrPartition))?;
-    let batch = one_batch(data.records)?;
     let (bytes, records) = (batch.size_bytes(), batch.record_count());
     let now_ms = broker.clock.now_ms();
     let info = partition
-        .append(vec![batch], AppendOrigin::Client, acks == -1, now_ms, pinned_bytes)
+        .append(
+            vec![batch],
+            AppendOrigin::Client,
+            acks == -1,
+            now_ms,
+            pinned_bytes,
+        )
         .map_err(Failure::Partition)?;
     partition.traffic.count_in(bytes, records);
     Ok((partition, info))
 }
 
 /// The format since version 3: exactly one v2 batch.
-fn one_batch(records: Option<Records>) -> Result<RecordBatch, Failure> {
+fn one_batch(records: Option<Records>, version: i16) -> Result<RecordBatch, Failure> {
     let bytes: Bytes = records.map(Records::into_bytes).unwrap_or_default();
     if bytes.is_empty() {
         return Err(Failure::Code(ErrorCode::InvalidRecord));
     }
-    let (batch, consumed) = RecordBatch::parse(&bytes, BatchRules::Produced).map_err(Failure::Batch)?;
+    let (batch, consumed) =
+        RecordBatch::parse(&bytes, BatchRules::Produced).map_err(Failure::Batch)?;
     if consumed != bytes.len() {
         return Err(Failure::Code(ErrorCode::InvalidRecord));
+    }
+    if batch.compression() == Compression::Zstd && version < ZSTD_FROM {
+        return Err(Failure::Code(ErrorCode::UnsupportedCompressionType));
     }
     if batch.is_transactional() {
         return Err(Failure::Code(ErrorCode::InvalidTxnState));
@@ -186,16 +250,25 @@ async fn wait(
     acks: i16,
     limit: Duration,
 ) {
-    let Some(last) = appended.iter().map(|appended| appended.lsn).max() else { return };
+    let Some(last) = appended.iter().map(|appended| appended.lsn).max() else {
+        return;
+    };
     let deadline = Instant::now() + limit;
-    let durable = broker.logs.wal().wait_durable(last).await;
+    let durable = broker.logs.wal().wait_durable(last);
+    let durable = tokio::time::timeout(DURABLE_WITHIN, durable).await;
     for appended in appended {
         let code = match &durable {
-            Err(_) => ErrorCode::KafkaStorageError,
-            Ok(()) if acks == -1 && !appended.partition.wait_committed(appended.end, deadline).await => {
+            Err(_) | Ok(Err(_)) => ErrorCode::KafkaStorageError,
+            Ok(Ok(()))
+                if acks == -1
+                    && !appended
+                        .partition
+                        .wait_committed(appended.end, deadline)
+                        .await =>
+            {
                 ErrorCode::RequestTimedOut
             }
-            Ok(()) => continue,
+            Ok(Ok(())) => continue,
         };
         let (topic, partition) = appended.at;
         let answer = &mut response.responses[topic].partition_responses[partition];

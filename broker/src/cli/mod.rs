@@ -28,6 +28,7 @@ use clap::{Args, Parser, Subcommand};
 use tidemill_client::{Client, ClientConfig};
 use tracing_subscriber::EnvFilter;
 
+use crate::config::ConfigError;
 use exit::{Exit, Failure};
 
 /// A Kafka-compatible streaming broker in one binary.
@@ -132,7 +133,13 @@ fn run_broker(args: serve::ServeArgs) -> Result<(), Failure> {
         .build()?;
     runtime.block_on(serve::run(args)).map_err(|error| {
         let mut causes = error.chain();
-        let failure = Failure::new(causes.next().map(ToString::to_string).unwrap_or_default());
+        let text = causes.next().map(ToString::to_string).unwrap_or_default();
+        let is_usage = error.is::<ConfigError>();
+        let failure = if is_usage {
+            Failure::usage(text)
+        } else {
+            Failure::new(text)
+        };
         causes.next().into_iter().fold(failure, Failure::because)
     })
 }

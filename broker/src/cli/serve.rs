@@ -4,14 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Args;
 use tidemill_storage::clock::SystemClock;
 use tidemill_storage::fs::RealFs;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::broker::{Environment, RunningBroker};
-use crate::config;
+use crate::config::{self, ConfigError};
 
 /// Flags of `serve`; every one is a TOML key and an environment variable as well.
 #[derive(Debug, Args)]
@@ -46,7 +45,7 @@ pub(super) struct ServeArgs {
 }
 
 impl ServeArgs {
-    fn flags(&self) -> anyhow::Result<Vec<(&str, String)>> {
+    fn flags(&self) -> Result<Vec<(&str, String)>, ConfigError> {
         let named = [
             ("data-dir", &self.data_dir),
             ("listen", &self.listen),
@@ -58,9 +57,11 @@ impl ServeArgs {
         ];
         let mut flags: Vec<(&str, String)> = Vec::new();
         for pair in &self.set {
-            let (name, value) = pair
-                .split_once('=')
-                .with_context(|| format!("--set {pair}: write NAME=VALUE"))?;
+            let (name, value) = pair.split_once('=').ok_or_else(|| ConfigError::Value {
+                name: pair.clone(),
+                place: "flag --set".to_owned(),
+                cause: "write NAME=VALUE".to_owned(),
+            })?;
             flags.push((name, value.to_owned()));
         }
         flags.extend(

@@ -63,6 +63,7 @@ impl ConnectionError {
 struct Pending {
     reply: api::ReplyFuture,
     is_produce: bool,
+    is_fetch: bool,
 }
 
 struct Connection {
@@ -115,10 +116,12 @@ impl Connection {
         loop {
             self.start_what_may_start().await?;
             self.answer_what_is_ready().await?;
-            let may_read = self.held.is_none() && self.pending.len() < network.pipelined_max;
-            if *shutdown.borrow() && self.pending.is_empty() && self.held.is_none() {
+            let is_stopping = *shutdown.borrow();
+            if is_stopping && self.may_end() {
                 return Ok(());
             }
+            let has_room = self.held.is_none() && self.pending.len() < network.pipelined_max;
+            let may_read = has_room && !is_stopping;
             tokio::select! {
                 biased;
                 reply = front(&mut self.pending), if !self.pending.is_empty() => {
@@ -157,8 +160,22 @@ impl Connection {
                     };
                     timer.as_mut().reset(next.max(Instant::now() + Duration::from_millis(10)));
                 }
-                _ = shutdown.changed() => {}
+                told = shutdown.changed(), if !is_stopping => {
+                    if told.is_err() {
+                        // The broker is gone without a word: a crash, as far as this connection goes.
+                        return Ok(());
+                    }
+                }
             }
+        }
+    }
+
+    /// Whether a broker that stops can leave this connection: nothing is under way but a fetch that would
+    /// wait for records which do not come any more.
+    fn may_end(&self) -> bool {
+        match self.pending.front() {
+            Some(pending) => pending.is_fetch,
+            None => self.held.is_none(),
         }
     }
 
@@ -177,6 +194,7 @@ impl Connection {
                 },
             };
             let is_produce = api::is_produce(&frame.bytes);
+            let is_fetch = api::is_fetch(&frame.bytes);
             let may_start = self.pending.is_empty()
                 || (is_produce && self.pending.iter().all(|pending| pending.is_produce));
             if !may_start {
@@ -194,9 +212,17 @@ impl Connection {
                 Poll::Ready(reply) if self.pending.is_empty() => self.write(reply).await?,
                 Poll::Ready(done) => {
                     let reply = Box::pin(std::future::ready(done));
-                    self.pending.push_back(Pending { reply, is_produce });
+                    self.pending.push_back(Pending {
+                        reply,
+                        is_produce,
+                        is_fetch,
+                    });
                 }
-                Poll::Pending => self.pending.push_back(Pending { reply, is_produce }),
+                Poll::Pending => self.pending.push_back(Pending {
+                    reply,
+                    is_produce,
+                    is_fetch,
+                }),
             }
         }
     }

@@ -20,10 +20,20 @@ impl Plan {
     pub fn choose(choices: &mut Choices, stages: &[Stage]) -> Plan {
         // The first operations of a stage matter as much as one deep in the work.
         let deep = choices.pick(&[1, 3, 10, 30]);
-        let target = Target { stage: choices.pick(stages), nth: choices.between(1, deep) };
+        let target = Target {
+            stage: choices.pick(stages),
+            nth: choices.between(1, deep),
+        };
         let end = choices.pick(&[End::PowerLoss, End::PowerLoss, End::Kill, End::Shutdown]);
-        let end = if target.stage == Stage::Shutdown { End::Shutdown } else { end };
-        Plan { target: choices.percent(80).then_some(target), end }
+        let end = if target.stage == Stage::Shutdown {
+            End::Shutdown
+        } else {
+            end
+        };
+        Plan {
+            target: choices.percent(80).then_some(target),
+            end,
+        }
     }
 }
 

@@ -18,7 +18,9 @@ impl PausedClock {
     /// A clock that begins now. Must be called within the runtime.
     #[expect(clippy::new_without_default, reason = "it reads the runtime's time")]
     pub fn new() -> PausedClock {
-        PausedClock { began: Instant::now() }
+        PausedClock {
+            began: Instant::now(),
+        }
     }
 }
 

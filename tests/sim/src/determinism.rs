@@ -15,8 +15,13 @@ static PANICS: AtomicUsize = AtomicUsize::new(0);
 pub fn begin(seed: u64) {
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
     let off = tracing_subscriber::filter::LevelFilter::OFF.into();
-    let filter = EnvFilter::builder().with_default_directive(off).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter = EnvFilter::builder()
+        .with_default_directive(off)
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         PANICS.fetch_add(1, Ordering::Relaxed);
@@ -41,6 +46,9 @@ pub fn run_simulated<T>(scenario: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Runs a future, and the tasks that stand for threads, on this thread in a time of its own.
 pub fn run_local<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()?;
     tokio::task::LocalSet::new().block_on(&runtime, future)
 }

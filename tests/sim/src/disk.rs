@@ -153,7 +153,9 @@ pub struct Disk {
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Disk").field("watch", &self.watch.lock()).finish_non_exhaustive()
+        f.debug_struct("Disk")
+            .field("watch", &self.watch.lock())
+            .finish_non_exhaustive()
     }
 }
 
@@ -169,8 +171,14 @@ enum Touch {
 impl Disk {
     /// Watches a disk; the power goes in the middle of `target`, if the broker gets there.
     pub fn new(fs: SimFs, target: Option<Target>) -> Disk {
-        let watch = Watch { target, ..Watch::default() };
-        Disk { fs, watch: Arc::new(Mutex::new(watch)) }
+        let watch = Watch {
+            target,
+            ..Watch::default()
+        };
+        Disk {
+            fs,
+            watch: Arc::new(Mutex::new(watch)),
+        }
     }
 
     /// The disk itself.
@@ -210,7 +218,10 @@ impl Disk {
         if watch.target == Some(target) && watch.hit.is_none() && !self.fs.is_crashed() {
             watch.hit = Some(stage);
             let crash_at_op = Some(self.fs.ops() + 1);
-            self.fs.set_faults(SimFaults { crash_at_op, ..SimFaults::default() });
+            self.fs.set_faults(SimFaults {
+                crash_at_op,
+                ..SimFaults::default()
+            });
         }
     }
 
@@ -277,12 +288,17 @@ fn classify(path: &Path, touch: Touch) -> Stage {
     if parts.iter().any(|part| part.ends_with("-delete")) {
         return Stage::PartitionDelete;
     }
-    match (name.rsplit_once('.').map_or("", |(_, extension)| extension), touch) {
+    match (
+        name.rsplit_once('.').map_or("", |(_, extension)| extension),
+        touch,
+    ) {
         ("log" | "index" | "timeindex", Touch::Sync) => Stage::SegmentSync,
         ("log" | "index" | "timeindex", Touch::Cut) => Stage::Cut,
         ("log", Touch::Write) => Stage::Drain,
         ("index" | "timeindex", Touch::Write) => Stage::Index,
-        ("log" | "index" | "timeindex", Touch::Name) if !name.starts_with(FIRST_SEGMENT) => Stage::Roll,
+        ("log" | "index" | "timeindex", Touch::Name) if !name.starts_with(FIRST_SEGMENT) => {
+            Stage::Roll
+        }
         _ => Stage::PartitionDir,
     }
 }
@@ -294,7 +310,13 @@ const FIRST_SEGMENT: &str = "00000000000000000000.";
 fn classify_removal(path: &Path) -> Stage {
     match classify(path, Touch::Name) {
         Stage::Roll => Stage::Retention,
-        Stage::PartitionDir if path.to_str().is_some_and(|path| path.contains(FIRST_SEGMENT)) => Stage::Retention,
+        Stage::PartitionDir
+            if path
+                .to_str()
+                .is_some_and(|path| path.contains(FIRST_SEGMENT)) =>
+        {
+            Stage::Retention
+        }
         stage => stage,
     }
 }
@@ -305,7 +327,11 @@ impl Fs for Disk {
             self.begin(classify(path, Touch::Name), path, "open");
         }
         let file = self.fs.open(path, mode)?;
-        Ok(Arc::new(WatchedFile { file, path: path.to_owned(), disk: self.clone() }))
+        Ok(Arc::new(WatchedFile {
+            file,
+            path: path.to_owned(),
+            disk: self.clone(),
+        }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -318,11 +344,15 @@ impl Fs for Disk {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.watched(path, Touch::Name, "create_dir_all", |fs| fs.create_dir_all(path))
+        self.watched(path, Touch::Name, "create_dir_all", |fs| {
+            fs.create_dir_all(path)
+        })
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.watched(path, Touch::Name, "remove_dir_all", |fs| fs.remove_dir_all(path))
+        self.watched(path, Touch::Name, "remove_dir_all", |fs| {
+            fs.remove_dir_all(path)
+        })
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -345,8 +375,14 @@ struct WatchedFile {
 }
 
 impl WatchedFile {
-    fn run<T>(&self, touch: Touch, what: &str, run: impl FnOnce(&dyn File) -> io::Result<T>) -> io::Result<T> {
-        self.disk.begin(classify(&self.path, touch), &self.path, what);
+    fn run<T>(
+        &self,
+        touch: Touch,
+        what: &str,
+        run: impl FnOnce(&dyn File) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.disk
+            .begin(classify(&self.path, touch), &self.path, what);
         run(&*self.file)
     }
 }
@@ -361,7 +397,9 @@ impl File for WatchedFile {
     }
 
     fn write_all_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        self.run(Touch::Write, "write_all_at", |file| file.write_all_at(buffers, offset))
+        self.run(Touch::Write, "write_all_at", |file| {
+            file.write_all_at(buffers, offset)
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -392,7 +430,10 @@ pub enum End {
 pub fn is_without_power(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(is_simulated_crash) {
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(is_simulated_crash)
+        {
             return true;
         }
         cause = error.source();

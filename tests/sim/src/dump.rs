@@ -17,46 +17,79 @@ pub(crate) fn segment_files(contents: Contents) -> Contents {
         let extension = path.extension().and_then(|extension| extension.to_str());
         matches!(extension, Some("log" | "index" | "timeindex")) && !is_being_deleted(path)
     };
-    contents.into_iter().filter(|(path, _)| is_segment(path)).collect()
+    contents
+        .into_iter()
+        .filter(|(path, _)| is_segment(path))
+        .collect()
 }
 
 fn is_being_deleted(path: &Path) -> bool {
-    path.parent().and_then(Path::to_str).is_some_and(|dir| dir.ends_with("-delete"))
+    path.parent()
+        .and_then(Path::to_str)
+        .is_some_and(|dir| dir.ends_with("-delete"))
 }
 
 /// The first file in which two disks differ, and how.
 pub(crate) fn first_difference(one: &Contents, other: &Contents) -> Option<String> {
-    let (one, other): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        (one.iter().map(|(k, v)| (k, v)).collect(), other.iter().map(|(k, v)| (k, v)).collect());
+    let (one, other): (BTreeMap<_, _>, BTreeMap<_, _>) = (
+        one.iter().map(|(k, v)| (k, v)).collect(),
+        other.iter().map(|(k, v)| (k, v)).collect(),
+    );
     let paths = one.keys().chain(other.keys());
     let differs = |path: &&&PathBuf| one.get(**path) != other.get(**path);
     let path = paths.filter(differs).min()?;
-    let show = |bytes: Option<&&Vec<u8>>| bytes.map_or("missing".to_owned(), |bytes| format!("{} bytes", bytes.len()));
+    let show = |bytes: Option<&&Vec<u8>>| {
+        bytes.map_or("missing".to_owned(), |bytes| {
+            format!("{} bytes", bytes.len())
+        })
+    };
     let at = match (one.get(path), other.get(path)) {
         (Some(a), Some(b)) => a.iter().zip(*b).position(|(a, b)| a != b),
         _ => None,
     };
-    Some(format!("{}: {} and {}, first difference at {at:?}", path.display(), show(one.get(path)), show(other.get(path))))
+    Some(format!(
+        "{}: {} and {}, first difference at {at:?}",
+        path.display(),
+        show(one.get(path)),
+        show(other.get(path))
+    ))
 }
 
 /// Checks every segment of every partition.
 pub(crate) fn check_segments(contents: &Contents) -> Result<()> {
-    let files: BTreeMap<&Path, &[u8]> =
-        contents.iter().map(|(path, bytes)| (path.as_path(), bytes.as_slice())).collect();
-    let logs = files.iter().filter(|(path, _)| path.extension().is_some_and(|extension| extension == "log"));
+    let files: BTreeMap<&Path, &[u8]> = contents
+        .iter()
+        .map(|(path, bytes)| (path.as_path(), bytes.as_slice()))
+        .collect();
+    let logs = files
+        .iter()
+        .filter(|(path, _)| path.extension().is_some_and(|extension| extension == "log"));
     let mut ended: Option<(&Path, i64)> = None;
     for (path, bytes) in logs.filter(|(path, _)| !is_being_deleted(path)) {
         let of_segment = || format!("{}", path.display());
         let base = base_of(path).with_context(of_segment)?;
         let dir = path.parent().expect("a file is in a directory");
         if let Some((_, end)) = ended.filter(|(before, _)| *before == dir) {
-            ensure!(base == end, "{} begins at {base}, the segment before ends at {end}", path.display());
+            ensure!(
+                base == end,
+                "{} begins at {base}, the segment before ends at {end}",
+                path.display()
+            );
         }
         let segment = Segment::parse(base, bytes).with_context(of_segment)?;
         ended = Some((dir, segment.next));
-        let beside = |extension| files.get(path.with_extension(extension).as_path()).copied().unwrap_or(&[]);
-        segment.check_index(beside("index")).with_context(of_segment)?;
-        segment.check_time_index(beside("timeindex")).with_context(of_segment)?;
+        let beside = |extension| {
+            files
+                .get(path.with_extension(extension).as_path())
+                .copied()
+                .unwrap_or(&[])
+        };
+        segment
+            .check_index(beside("index"))
+            .with_context(of_segment)?;
+        segment
+            .check_time_index(beside("timeindex"))
+            .with_context(of_segment)?;
     }
     Ok(())
 }
@@ -80,39 +113,67 @@ impl Segment {
         while position < bytes.len() {
             let (batch, size) = RecordBatch::parse(&bytes.slice(position..), BatchRules::Stored)
                 .with_context(|| format!("byte {position} of {}", bytes.len()))?;
-            ensure!(batch.base_offset().0 == next, "offset {} at byte {position}, expected {next}", batch.base_offset());
+            ensure!(
+                batch.base_offset().0 == next,
+                "offset {} at byte {position}, expected {next}",
+                batch.base_offset()
+            );
             next = batch.next_offset().0;
             batches.push((position as u32, batch));
             position += size;
         }
-        Ok(Segment { base, next, batches })
+        Ok(Segment {
+            base,
+            next,
+            batches,
+        })
     }
 
     fn check_index(&self, index: &[u8]) -> Result<()> {
-        ensure!(index.len().is_multiple_of(8), "an index of {} bytes", index.len());
+        ensure!(
+            index.len().is_multiple_of(8),
+            "an index of {} bytes",
+            index.len()
+        );
         for entry in index.chunks_exact(8) {
             let (relative, position) = entry.split_at(4);
             let offset = self.base + i64::from(i32::from_be_bytes(relative.try_into()?));
             let position = u32::from_be_bytes(position.try_into()?);
             let found = self.batches.iter().find(|(at, _)| *at == position);
             let last = found.map(|(_, batch)| batch.last_offset().0);
-            ensure!(last == Some(offset), "index entry {offset} at {position}, the batch there ends with {last:?}");
+            ensure!(
+                last == Some(offset),
+                "index entry {offset} at {position}, the batch there ends with {last:?}"
+            );
         }
         Ok(())
     }
 
     fn check_time_index(&self, index: &[u8]) -> Result<()> {
-        ensure!(index.len().is_multiple_of(12), "a time index of {} bytes", index.len());
+        ensure!(
+            index.len().is_multiple_of(12),
+            "a time index of {} bytes",
+            index.len()
+        );
         let mut before = (i64::MIN, i64::MIN);
         for entry in index.chunks_exact(12) {
             let (timestamp, relative) = entry.split_at(8);
             let timestamp = i64::from_be_bytes(timestamp.try_into()?);
             let offset = self.base + i64::from(i32::from_be_bytes(relative.try_into()?));
-            ensure!((timestamp, offset) > before, "time index entry {timestamp} {offset} after {before:?}");
+            ensure!(
+                (timestamp, offset) > before,
+                "time index entry {timestamp} {offset} after {before:?}"
+            );
             before = (timestamp, offset);
-            let up_to = self.batches.iter().filter(|(_, batch)| batch.last_offset().0 <= offset);
+            let up_to = self
+                .batches
+                .iter()
+                .filter(|(_, batch)| batch.last_offset().0 <= offset);
             let newest = up_to.map(|(_, batch)| batch.max_timestamp()).max();
-            ensure!(newest == Some(timestamp), "time index entry {timestamp} up to {offset}, the newest there is {newest:?}");
+            ensure!(
+                newest == Some(timestamp),
+                "time index entry {timestamp} up to {offset}, the newest there is {newest:?}"
+            );
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
 use tidemill_metadata::{
-    BrokerEpoch, Command, ConfigResource, LevelRange, Listener, Metadata, MetadataConfig, MetadataImage,
-    MetadataLog, NoPeers, OpenError, Outcome, ProposeError,
+    BrokerEpoch, Command, ConfigResource, LevelRange, Listener, Metadata, MetadataConfig,
+    MetadataImage, MetadataLog, NoPeers, OpenError, Outcome, ProposeError,
 };
 use tidemill_records::{NodeId, TopicId};
 use tidemill_storage::fs::{Fs, SimFs};
@@ -39,18 +39,26 @@ const VALUE_BYTES: usize = 30 << 10;
 
 /// Runs so many lives.
 pub fn run(seed: u64, lives: u64) -> Result<Report> {
-    let mut chain = Chain { choices: Choices::new(seed), known: Known::default(), report: Report::default() };
+    let mut chain = Chain {
+        choices: Choices::new(seed),
+        known: Known::default(),
+        report: Report::default(),
+    };
     let mut fs = SimFs::new(seed);
     for life in 0..lives {
         let plan = match chain.choices.percent(8) {
             true => Plan::choose(&mut chain.choices, &[Stage::Shutdown]),
             false => Plan::choose(&mut chain.choices, &STAGES),
         };
-        fs = chain.live(fs, plan).with_context(|| format!("life {life}, {plan:?}"))?;
+        fs = chain
+            .live(fs, plan)
+            .with_context(|| format!("life {life}, {plan:?}"))?;
     }
     chain.recover_twice(&fs).context("last life")?;
     chain.report.count("topics-acked", chain.known.acks);
-    chain.report.count("large-configs-acked", chain.known.config.acks);
+    chain
+        .report
+        .count("large-configs-acked", chain.known.config.acks);
     Ok(chain.report)
 }
 
@@ -92,8 +100,18 @@ enum Attempt {
 async fn open(fs: Arc<dyn Fs>, seed: u64) -> Result<Metadata, OpenError> {
     let mut ids = Choices::new(seed);
     let new_id = move || Uuid::from_u64_pair(ids.next(), ids.next());
-    fs.create_dir_all(DIR.as_ref()).map_err(|source| OpenError::Io { path: DIR.into(), source })?;
-    Metadata::open(fs, MetadataConfig::new(DIR, NODE), Arc::new(NoPeers), new_id).await
+    fs.create_dir_all(DIR.as_ref())
+        .map_err(|source| OpenError::Io {
+            path: DIR.into(),
+            source,
+        })?;
+    Metadata::open(
+        fs,
+        MetadataConfig::new(DIR, NODE),
+        Arc::new(NoPeers),
+        new_id,
+    )
+    .await
 }
 
 impl Chain {
@@ -141,7 +159,11 @@ impl Chain {
             incarnation: Uuid::from_u64_pair(self.choices.next(), 1),
             directory: metadata.identity().directory,
             rack: None,
-            listeners: vec![Listener { name: "KAFKA".into(), host: "broker".into(), port: 9092 }],
+            listeners: vec![Listener {
+                name: "KAFKA".into(),
+                host: "broker".into(),
+                port: 9092,
+            }],
             levels: LevelRange::OURS,
             fenced: false,
         };
@@ -154,10 +176,25 @@ impl Chain {
     }
 
     /// Proposes up to four commands at the same time.
-    async fn propose(&mut self, metadata: &Metadata, epoch: BrokerEpoch, disk: &Disk) -> Result<()> {
-        let attempts: Vec<Attempt> = (0..self.choices.between(1, 4)).filter_map(|_| self.attempt()).collect();
-        let commands: Vec<Command> = attempts.iter().map(|attempt| attempt.command(epoch)).collect();
-        let outcomes = join_all(commands.into_iter().map(|command| metadata.propose(command))).await;
+    async fn propose(
+        &mut self,
+        metadata: &Metadata,
+        epoch: BrokerEpoch,
+        disk: &Disk,
+    ) -> Result<()> {
+        let attempts: Vec<Attempt> = (0..self.choices.between(1, 4))
+            .filter_map(|_| self.attempt())
+            .collect();
+        let commands: Vec<Command> = attempts
+            .iter()
+            .map(|attempt| attempt.command(epoch))
+            .collect();
+        let outcomes = join_all(
+            commands
+                .into_iter()
+                .map(|command| metadata.propose(command)),
+        )
+        .await;
         for (attempt, outcome) in attempts.into_iter().zip(outcomes) {
             match outcome {
                 Ok(outcome) => self.known.answered(attempt, &outcome)?,
@@ -179,8 +216,17 @@ impl Chain {
                 Attempt::Create(id)
             }
             5..7 => {
-                let there: Vec<TopicId> = known.topics.iter().filter(|(_, topic)| **topic == Presence::There).map(|(id, _)| *id).collect();
-                let id = self.choices.pick(if there.is_empty() { return None } else { &there });
+                let there: Vec<TopicId> = known
+                    .topics
+                    .iter()
+                    .filter(|(_, topic)| **topic == Presence::There)
+                    .map(|(id, _)| *id)
+                    .collect();
+                let id = self.choices.pick(if there.is_empty() {
+                    return None;
+                } else {
+                    &there
+                });
                 known.topics.insert(id, Presence::Unknown);
                 Attempt::Delete(id)
             }
@@ -202,16 +248,27 @@ impl Chain {
         }
         let recovered = |fs: SimFs, power_goes: bool| -> Result<(SimFs, String)> {
             run_local(async {
-                let metadata = open(Arc::new(fs.clone()), 0).await.context("it does not recover")?;
+                let metadata = open(Arc::new(fs.clone()), 0)
+                    .await
+                    .context("it does not recover")?;
                 let image = describe(&metadata.image());
-                if power_goes { fs.crash() } else { fs.kill() };
+                if power_goes {
+                    fs.crash()
+                } else {
+                    fs.kill()
+                };
                 Ok((fs, image))
             })
         };
         let (first, image) = recovered(fs.clone_disk(), false)?;
         let (second, other) = recovered(fs.clone_disk(), false)?;
-        ensure!(image == other, "two recoveries of one disk differ:\n{image}\n{other}");
-        if let Some(difference) = crate::dump::first_difference(&first.contents(), &second.contents()) {
+        ensure!(
+            image == other,
+            "two recoveries of one disk differ:\n{image}\n{other}"
+        );
+        if let Some(difference) =
+            crate::dump::first_difference(&first.contents(), &second.contents())
+        {
             bail!("two recoveries of one disk differ: {difference}");
         }
         let (unplugged, _) = recovered(fs.clone_disk(), true)?;
@@ -237,7 +294,10 @@ impl Attempt {
             Attempt::Configure(number) => {
                 let value: Arc<str> = format!("{number:0VALUE_BYTES$}").into();
                 let change = |key| (format!("key-{key}").into(), Some(value.clone()));
-                Command::SetConfigs { resource: ConfigResource::DefaultBroker, changes: (0..KEYS).map(change).collect() }
+                Command::SetConfigs {
+                    resource: ConfigResource::DefaultBroker,
+                    changes: (0..KEYS).map(change).collect(),
+                }
             }
             Attempt::ProducerIds => Command::AllocateProducerIds { node: NODE, epoch },
         }
@@ -251,8 +311,14 @@ impl Known {
             Attempt::Delete(id) => drop(self.topics.insert(id, Presence::Gone)),
             Attempt::Configure(number) => self.config.ack(number),
             Attempt::ProducerIds => {
-                let Outcome::ProducerIds { first, count } = outcome else { bail!("producer ids bring {outcome:?}") };
-                ensure!(first.0 >= self.producer_ids, "producer ids from {first} on again, up to {} they are taken", self.producer_ids);
+                let Outcome::ProducerIds { first, count } = outcome else {
+                    bail!("producer ids bring {outcome:?}")
+                };
+                ensure!(
+                    first.0 >= self.producer_ids,
+                    "producer ids from {first} on again, up to {} they are taken",
+                    self.producer_ids
+                );
                 self.producer_ids = first.0 + i64::from(*count);
             }
         }
@@ -264,19 +330,42 @@ impl Known {
     fn check(&mut self, image: &MetadataImage) -> Result<()> {
         for (id, topic) in &mut self.topics {
             let there = image.topic_by_id(*id).is_some();
-            let found = if there { Presence::There } else { Presence::Gone };
-            ensure!(*topic == Presence::Unknown || *topic == found, "topic {id} is {found:?}, it was {topic:?}");
+            let found = if there {
+                Presence::There
+            } else {
+                Presence::Gone
+            };
+            ensure!(
+                *topic == Presence::Unknown || *topic == found,
+                "topic {id} is {found:?}, it was {topic:?}"
+            );
             *topic = found;
         }
         self.topics.retain(|_, topic| *topic != Presence::Gone);
-        ensure!(image.topics().len() == self.topics.len(), "{} topics, {} are known", image.topics().len(), self.topics.len());
+        ensure!(
+            image.topics().len() == self.topics.len(),
+            "{} topics, {} are known",
+            image.topics().len(),
+            self.topics.len()
+        );
         let configs = image.default_broker_configs();
-        let values: Vec<Option<i64>> = (0..KEYS).map(|key| configs.get(&format!("key-{key}"))?.parse().ok()).collect();
-        ensure!(values.iter().all(|value| *value == values[0]), "half of a command took effect");
+        let values: Vec<Option<i64>> = (0..KEYS)
+            .map(|key| configs.get(&format!("key-{key}"))?.parse().ok())
+            .collect();
+        ensure!(
+            values.iter().all(|value| *value == values[0]),
+            "half of a command took effect"
+        );
         // Nobody writes meanwhile.
-        self.config.check(self.config.mark(), values[0]).context("config")?;
+        self.config
+            .check(self.config.mark(), values[0])
+            .context("config")?;
         let ids = image.next_producer_id();
-        ensure!(ids >= self.producer_ids, "producer ids go on at {ids}, up to {} they are taken", self.producer_ids);
+        ensure!(
+            ids >= self.producer_ids,
+            "producer ids go on at {ids}, up to {} they are taken",
+            self.producer_ids
+        );
         Ok(())
     }
 }
@@ -285,7 +374,12 @@ impl Known {
 fn describe(image: &MetadataImage) -> String {
     let mut text = format!("{} {}", image.cluster_id(), image.next_producer_id());
     for topic in image.topics() {
-        text += &format!("\n{} {} {:?}", topic.name, topic.id, topic.partitions().collect::<Vec<_>>());
+        text += &format!(
+            "\n{} {} {:?}",
+            topic.name,
+            topic.id,
+            topic.partitions().collect::<Vec<_>>()
+        );
     }
     for (key, value) in image.default_broker_configs().iter() {
         text += &format!("\n{key} {}", value.trim_start_matches('0'));

@@ -41,7 +41,10 @@ impl Register {
             None => mark.0.is_none(),
         };
         let acked = mark.0.map(|at| self.tried[at]);
-        ensure!(is_possible, "{found:?} is there; {acked:?} was acknowledged, and then tried {possible:?}");
+        ensure!(
+            is_possible,
+            "{found:?} is there; {acked:?} was acknowledged, and then tried {possible:?}"
+        );
         Ok(())
     }
 }

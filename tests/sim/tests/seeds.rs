@@ -8,14 +8,24 @@ fn check(binary: &str, part: &[&str], seeds: std::ops::Range<u64>, lives: u64) {
     for seed in seeds {
         let run = || {
             let seed_and_lives = [seed.to_string(), lives.to_string()];
-            let ended = Command::new(binary).args(part).args(&seed_and_lives).output().expect("it runs");
+            let ended = Command::new(binary)
+                .args(part)
+                .args(&seed_and_lives)
+                .output()
+                .expect("it runs");
             let printed = String::from_utf8_lossy(&ended.stdout).into_owned();
             let errors = String::from_utf8_lossy(&ended.stderr).into_owned();
-            assert!(ended.status.success(), "{binary} {part:?} {seed} {lives}: {printed}\n{errors}");
+            assert!(
+                ended.status.success(),
+                "{binary} {part:?} {seed} {lives}: {printed}\n{errors}"
+            );
             printed
         };
         let first = run();
-        assert!(first.lines().any(|line| line.starts_with("trace ")), "{first}");
+        assert!(
+            first.lines().any(|line| line.starts_with("trace ")),
+            "{first}"
+        );
         assert_eq!(first, run(), "seed {seed} of {part:?} gives two traces");
     }
 }
@@ -38,8 +48,14 @@ fn the_metadata_keeps_what_it_acknowledged_and_repeats_itself() {
 #[test]
 fn other_seeds_give_other_traces() {
     let trace = |seed: &str| {
-        let ended = Command::new(env!("CARGO_BIN_EXE_crash")).args(["meta", seed, "2"]).output().expect("it runs");
-        String::from_utf8_lossy(&ended.stdout).lines().find(|line| line.starts_with("trace ")).map(str::to_owned)
+        let ended = Command::new(env!("CARGO_BIN_EXE_crash"))
+            .args(["meta", seed, "2"])
+            .output()
+            .expect("it runs");
+        String::from_utf8_lossy(&ended.stdout)
+            .lines()
+            .find(|line| line.starts_with("trace "))
+            .map(str::to_owned)
     };
     assert_ne!(trace("1"), trace("2"));
 }

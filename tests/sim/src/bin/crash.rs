@@ -23,8 +23,13 @@ fn main() -> ExitCode {
 
 fn run() -> Result<Report> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [part, seed, lives] = arguments.as_slice() else { bail!("usage: crash log|meta SEED LIVES") };
-    let (seed, lives) = (seed.parse().context("SEED")?, lives.parse().context("LIVES")?);
+    let [part, seed, lives] = arguments.as_slice() else {
+        bail!("usage: crash log|meta SEED LIVES")
+    };
+    let (seed, lives) = (
+        seed.parse().context("SEED")?,
+        lives.parse().context("LIVES")?,
+    );
     determinism::begin(seed);
     match part.as_str() {
         "log" => determinism::run_simulated(|| determinism::run_local(logdir::run(seed, lives))),

@@ -23,17 +23,27 @@ const CALL_MAX: Duration = Duration::from_secs(20);
 /// Registers the clients.
 pub(super) fn start(sim: &mut Sim<'_>, shared: &Rc<Shared>, choices: &mut Choices) {
     for group in OUTSIDE {
-        sim.client(group, commit_from_outside(group, shared.clone(), choices.fork()));
+        sim.client(
+            group,
+            commit_from_outside(group, shared.clone(), choices.fork()),
+        );
     }
     sim.client(JOINED, read_as_member(shared.clone(), choices.fork()));
 }
 
-async fn commit_from_outside(group: &'static str, shared: Rc<Shared>, mut choices: Choices) -> turmoil::Result {
+async fn commit_from_outside(
+    group: &'static str,
+    shared: Rc<Shared>,
+    mut choices: Choices,
+) -> turmoil::Result {
     let client = client(CALL_MAX);
     for next in 1.. {
         shared.until(Now::Working).await;
         let partition = choices.below(PARTITIONS as u64) as i32;
-        let offsets = BTreeMap::from([(TopicPartition::new(KEPT, PartitionId(partition)), Offset(next))]);
+        let offsets = BTreeMap::from([(
+            TopicPartition::new(KEPT, PartitionId(partition)),
+            Offset(next),
+        )]);
         note_tried(&shared, group, &offsets);
         let waits = shared.commit_waits();
         if client.set_committed_offsets(group, &offsets).await.is_ok() {
@@ -50,7 +60,11 @@ async fn read_as_member(shared: Rc<Shared>, mut choices: Choices) -> turmoil::Re
     config.session_timeout = Duration::from_secs(6);
     config.rebalance_timeout = Duration::from_secs(6);
     config.heartbeat_interval = Duration::from_secs(1);
-    config.limits = FetchLimits { wait_max: Duration::from_millis(50), partition_bytes_max: 4 << 10, ..FetchLimits::default() };
+    config.limits = FetchLimits {
+        wait_max: Duration::from_millis(50),
+        partition_bytes_max: 4 << 10,
+        ..FetchLimits::default()
+    };
     loop {
         shared.until(Now::Working).await;
         let mut member = GroupConsumer::new(Arc::new(client(CALL_MAX)), config.clone());
@@ -85,7 +99,12 @@ fn note_tried(shared: &Shared, group: &str, offsets: &BTreeMap<TopicPartition, O
     for (partition, offset) in offsets {
         let key = (group.to_owned(), partition.clone());
         tracing::debug!(group, %partition, %offset, "commit tried");
-        shared.history_mut().commits.entry(key).or_default().try_out(offset.0);
+        shared
+            .history_mut()
+            .commits
+            .entry(key)
+            .or_default()
+            .try_out(offset.0);
     }
 }
 
@@ -93,6 +112,11 @@ fn note_acked(shared: &Shared, group: &str, offsets: &BTreeMap<TopicPartition, O
     for (partition, offset) in offsets {
         let key = (group.to_owned(), partition.clone());
         tracing::debug!(group, %partition, %offset, "commit acknowledged");
-        shared.history_mut().commits.entry(key).or_default().ack(offset.0);
+        shared
+            .history_mut()
+            .commits
+            .entry(key)
+            .or_default()
+            .ack(offset.0);
     }
 }

@@ -76,11 +76,26 @@ impl History {
         report.count("records-acked", self.lanes.iter().map(acked).sum());
         report.count("records-judged", self.records_judged);
         report.count("judgements", self.judgements);
-        report.count("commits-acked", self.commits.values().map(|register| register.acks).sum());
-        report.count("topics-created", self.topics.values().map(|topic| topic.created).sum());
-        report.count("topics-deleted", self.topics.values().map(|topic| topic.deleted).sum());
-        report.count("configs-acked", self.config.acks + self.partition_count.acks);
-        report.count("records-deleted", self.logs.values().map(|log| log.deleted_below as u64).sum());
+        report.count(
+            "commits-acked",
+            self.commits.values().map(|register| register.acks).sum(),
+        );
+        report.count(
+            "topics-created",
+            self.topics.values().map(|topic| topic.created).sum(),
+        );
+        report.count(
+            "topics-deleted",
+            self.topics.values().map(|topic| topic.deleted).sum(),
+        );
+        report.count(
+            "configs-acked",
+            self.config.acks + self.partition_count.acks,
+        );
+        report.count(
+            "records-deleted",
+            self.logs.values().map(|log| log.deleted_below as u64).sum(),
+        );
         for lane in &self.lanes {
             for (offset, (first, count)) in &lane.acked {
                 report.mix(*offset as u64);

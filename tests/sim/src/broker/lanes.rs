@@ -72,13 +72,19 @@ pub(super) fn topics(choices: &mut Choices) -> Vec<NewTopic> {
     let segment_bytes = choices.pick(&[4 << 10, 16 << 10, 64 << 10]);
     let common = [
         ("segment.bytes", segment_bytes.to_string()),
-        ("index.interval.bytes", choices.pick(&[100, 1000]).to_string()),
+        (
+            "index.interval.bytes",
+            choices.pick(&[100, 1000]).to_string(),
+        ),
         ("retention.ms", "-1".to_owned()),
     ];
     let retained = ("retention.bytes", (8 << 10).to_string());
     let topic = |name: &str, configs: &[(&str, String)]| NewTopic {
         partitions: Some(PARTITIONS),
-        configs: configs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+        configs: configs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.clone()))
+            .collect(),
         ..NewTopic::new(name)
     };
     let mut trimmed = common.to_vec();
@@ -148,7 +154,9 @@ impl Lane {
             };
             if let Ok(connection) = Connection::open(KAFKA, config).await {
                 let produced = self.produce(&connection).await;
-                produced.map_err(|error| format!("lane {} to {}: {error:#}", self.id, self.partition))?;
+                produced.map_err(|error| {
+                    format!("lane {} to {}: {error:#}", self.id, self.partition)
+                })?;
             }
             self.pause(50).await;
         }
@@ -166,11 +174,26 @@ impl Lane {
                 self.identity = None;
             }
             if self.is_idempotent && self.identity.is_none() {
-                let Ok((id, epoch)) = client(Duration::from_secs(5)).init_producer_id().await else { return Ok(()) };
-                self.identity = Some(Identity { id, epoch, next: Sequence(0), is_known: false });
+                let Ok((id, epoch)) = client(Duration::from_secs(5)).init_producer_id().await
+                else {
+                    return Ok(());
+                };
+                self.identity = Some(Identity {
+                    id,
+                    epoch,
+                    next: Sequence(0),
+                    is_known: false,
+                });
             }
-            let is_known = self.identity.as_ref().is_none_or(|identity| identity.is_known);
-            let depth = if is_known { self.choices.between(1, IN_FLIGHT_MAX) as usize } else { 1 };
+            let is_known = self
+                .identity
+                .as_ref()
+                .is_none_or(|identity| identity.is_known);
+            let depth = if is_known {
+                self.choices.between(1, IN_FLIGHT_MAX) as usize
+            } else {
+                1
+            };
             while self.shared.is_working() && self.unacked.len() < depth {
                 let batch = self.next_batch()?;
                 self.unacked.push_back(batch);
@@ -188,32 +211,65 @@ impl Lane {
     fn next_batch(&mut self) -> Result<Batch> {
         let first = self.shared.history().lanes[self.id].attempted;
         let count = self.choices.between(1, 6);
-        let mut builder = RecordBatchBuilder::new(self.choices.pick(&[Compression::None, Compression::Zstd]));
+        let mut builder =
+            RecordBatchBuilder::new(self.choices.pick(&[Compression::None, Compression::Zstd]));
         if let Some(identity) = &mut self.identity {
             builder = builder.producer(identity.id, identity.epoch, identity.next);
             identity.next = identity.next.advance(count as i32);
         }
         for number in first..first + count {
-            builder.push(wall_ms(), None, Some(value(self.id, number).as_bytes()), &Headers::default());
+            builder.push(
+                wall_ms(),
+                None,
+                Some(value(self.id, number).as_bytes()),
+                &Headers::default(),
+            );
         }
         self.shared.history_mut().lanes[self.id].attempted = first + count;
-        Ok(Batch { batch: builder.build()?, first, count })
+        Ok(Batch {
+            batch: builder.build()?,
+            first,
+            count,
+        })
     }
 
     /// Sends all batches in order without waiting in between, and takes in what is answered.
     async fn send_all(&mut self, connection: &Connection) -> Result<Round> {
-        let options = CallOptions { version_max: Some(PRODUCE_BY_NAME), ..CallOptions::default() };
-        let requests: Vec<ProduceRequest> = self.unacked.iter().map(|batch| self.request(&batch.batch)).collect();
-        let answers = join_all(requests.iter().map(|request| connection.send_with(request, options))).await;
+        let options = CallOptions {
+            version_max: Some(PRODUCE_BY_NAME),
+            ..CallOptions::default()
+        };
+        let requests: Vec<ProduceRequest> = self
+            .unacked
+            .iter()
+            .map(|batch| self.request(&batch.batch))
+            .collect();
+        let answers = join_all(
+            requests
+                .iter()
+                .map(|request| connection.send_with(request, options)),
+        )
+        .await;
         for (at, answer) in answers.into_iter().enumerate() {
-            let Ok(answer) = answer else { return Ok(Round::Again) };
-            let partition = answer.responses.first().and_then(|topic| topic.partition_responses.first());
+            let Ok(answer) = answer else {
+                return Ok(Round::Again);
+            };
+            let partition = answer
+                .responses
+                .first()
+                .and_then(|topic| topic.partition_responses.first());
             let partition = partition.context("an answer without the partition")?;
             match ErrorCode::from_code(partition.error_code).context("an unknown error code")? {
                 ErrorCode::None => self.acknowledged(partition.base_offset)?,
-                code @ (ErrorCode::OutOfOrderSequenceNumber | ErrorCode::DuplicateSequenceNumber | ErrorCode::UnknownProducerId) => {
+                code @ (ErrorCode::OutOfOrderSequenceNumber
+                | ErrorCode::DuplicateSequenceNumber
+                | ErrorCode::UnknownProducerId) => {
                     // Behind a batch that was refused this is right; in front it means that something is lost.
-                    ensure!(at > 0, "{code:?} for values from {}, all before them are acknowledged", self.unacked[0].first);
+                    ensure!(
+                        at > 0,
+                        "{code:?} for values from {}, all before them are acknowledged",
+                        self.unacked[0].first
+                    );
                     bail!("{code:?} behind batches that were acknowledged");
                 }
                 code if code.is_retriable() => return Ok(Round::Again),
@@ -224,14 +280,21 @@ impl Lane {
     }
 
     fn acknowledged(&mut self, base_offset: i64) -> Result<()> {
-        let batch = self.unacked.pop_front().context("more answers than requests")?;
+        let batch = self
+            .unacked
+            .pop_front()
+            .context("more answers than requests")?;
         if let Some(identity) = &mut self.identity {
             identity.is_known = true;
         }
         let mut history = self.shared.history_mut();
         let known = &mut history.lanes[self.id].acked;
         let before = known.insert(base_offset, (batch.first, batch.count));
-        ensure!(before.is_none(), "offset {base_offset} was given twice: {before:?} and {}", batch.first);
+        ensure!(
+            before.is_none(),
+            "offset {base_offset} was given twice: {before:?} and {}",
+            batch.first
+        );
         Ok(())
     }
 

@@ -32,12 +32,19 @@ struct State {
 
 impl Machine {
     pub(super) fn new(choices: &mut Choices, shared: Rc<Shared>) -> Machine {
-        Machine { config: settings(choices), shared, state: RefCell::default() }
+        Machine {
+            config: settings(choices),
+            shared,
+            state: RefCell::default(),
+        }
     }
 
     /// The disk and the seed of the next start.
     pub(super) fn insert(&self, disk: Disk, seed: u64) {
-        *self.state.borrow_mut() = State { inserted: Some((disk, seed)), ..State::default() };
+        *self.state.borrow_mut() = State {
+            inserted: Some((disk, seed)),
+            ..State::default()
+        };
     }
 
     pub(super) fn order_to_stop(&self) {
@@ -54,12 +61,24 @@ impl Machine {
             let state = self.state.borrow();
             (state.inserted.clone(), state.stop.clone())
         };
-        let Some((disk, seed)) = inserted else { return pending().await };
-        let environment = Environment { fs: Arc::new(disk.clone()), clock: Arc::new(TurmoilClock), seed };
+        let Some((disk, seed)) = inserted else {
+            return pending().await;
+        };
+        let environment = Environment {
+            fs: Arc::new(disk.clone()),
+            clock: Arc::new(TurmoilClock),
+            seed,
+        };
         let broker = match RunningBroker::start(self.config.clone(), environment).await {
             Ok(broker) => broker,
             Err(_) if disk.fs().is_crashed() => return pending().await,
-            Err(error) => return Err(format!("the broker does not start: {:#}", anyhow::Error::from(error)).into()),
+            Err(error) => {
+                return Err(format!(
+                    "the broker does not start: {:#}",
+                    anyhow::Error::from(error)
+                )
+                .into());
+            }
         };
         let quarantined = &broker.recovery().quarantined;
         if !quarantined.is_empty() {
@@ -71,7 +90,12 @@ impl Machine {
         disk.set_phase(Phase::Ending);
         let ended = broker.shutdown().await;
         if !disk.fs().is_crashed() {
-            ended.map_err(|error| format!("the broker does not end well: {:#}", anyhow::Error::from(error)))?;
+            ended.map_err(|error| {
+                format!(
+                    "the broker does not end well: {:#}",
+                    anyhow::Error::from(error)
+                )
+            })?;
         }
         self.state.borrow_mut().has_stopped = true;
         pending().await
@@ -82,7 +106,7 @@ impl Machine {
 fn settings(choices: &mut Choices) -> BrokerConfig {
     let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
     let mut config = BrokerConfig {
-        data_dir: "/data".into(),
+        data_dir: super::DATA_DIR.into(),
         listen: any(9092),
         admin_listen: any(9644),
         internal_listen: any(9093),

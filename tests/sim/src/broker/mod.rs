@@ -16,12 +16,14 @@ use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
+use tidemill_log::LogDirConfig;
 use tidemill_storage::fs::SimFs;
 use turmoil::Sim;
 
 use crate::chain::{Plan, Report};
 use crate::choices::Choices;
 use crate::clock::WALL_BEGIN_MS;
+use crate::determinism::run_local;
 use crate::disk::{Disk, End, Stage};
 use crate::dump::check_segments;
 use crate::logdir::recover_twice;
@@ -31,6 +33,8 @@ use stage::{Now, Shared};
 /// Where the broker is on the simulated network.
 const BROKER: &str = "broker";
 const KAFKA: &str = "broker:9092";
+
+const DATA_DIR: &str = "/data";
 
 /// A life that takes longer, in simulated time, is stuck.
 const LIFE_MAX: Duration = Duration::from_secs(180);
@@ -67,11 +71,20 @@ pub fn run(seed: u64, lives: u64) -> Result<Report> {
         };
         let work_max = Duration::from_millis(choices.pick(&[50, 300, 1_500]));
         tracing::info!(life, ?plan, ?work_max, "a life begins");
-        fs = world.live(fs, plan, work_max, &mut choices).with_context(|| format!("life {life}, {plan:?}"))?;
-        world.recover_twice(&fs).with_context(|| format!("after life {life}, {plan:?}"))?;
+        fs = world
+            .live(fs, plan, work_max, &mut choices)
+            .with_context(|| format!("life {life}, {plan:?}"))?;
+        world
+            .recover_twice(&fs)
+            .with_context(|| format!("after life {life}, {plan:?}"))?;
     }
-    let plan = Plan { target: None, end: End::Shutdown };
-    let fs = world.live(fs, plan, Duration::ZERO, &mut choices).context("the last life")?;
+    let plan = Plan {
+        target: None,
+        end: End::Shutdown,
+    };
+    let fs = world
+        .live(fs, plan, Duration::ZERO, &mut choices)
+        .context("the last life")?;
     check_segments(&fs.contents())?;
     Ok(world.into_report())
 }
@@ -104,11 +117,22 @@ impl World {
         lanes::start(&mut sim, &shared, choices);
         groups::start(&mut sim, &shared, choices);
         topics::start(&mut sim, &shared, choices);
-        World { sim, machine, shared, report: Report::default() }
+        World {
+            sim,
+            machine,
+            shared,
+            report: Report::default(),
+        }
     }
 
     /// One life, from the start of the broker to its end. Gives the disk that the next one finds.
-    fn live(&mut self, fs: SimFs, plan: Plan, work_max: Duration, choices: &mut Choices) -> Result<SimFs> {
+    fn live(
+        &mut self,
+        fs: SimFs,
+        plan: Plan,
+        work_max: Duration,
+        choices: &mut Choices,
+    ) -> Result<SimFs> {
         let disk = Disk::new(fs, plan.target);
         self.machine.insert(disk.clone(), choices.next());
         self.shared.begin_life(disk.clone());
@@ -116,7 +140,9 @@ impl World {
         self.work(&disk, work_max)?;
         if plan.end == End::Shutdown && !disk.fs().is_crashed() {
             self.machine.order_to_stop();
-            self.step_until("the broker does not end", |world| world.machine.has_stopped() || disk.fs().is_crashed())?;
+            self.step_until("the broker does not end", |world| {
+                world.machine.has_stopped() || disk.fs().is_crashed()
+            })?;
         }
         match plan.end {
             _ if disk.fs().is_crashed() => {}
@@ -132,14 +158,21 @@ impl World {
 
     /// Lets the judge look and the others work, until the time for work is over or the power goes.
     fn work(&mut self, disk: &Disk, work_max: Duration) -> Result<()> {
-        self.step_until("the broker does not start, or the judge does not come to an end", |world| {
-            world.shared.now() == Now::Working || disk.fs().is_crashed()
-        })?;
+        self.step_until(
+            "the broker does not start, or the judge does not come to an end",
+            |world| world.shared.now() == Now::Working || disk.fs().is_crashed(),
+        )?;
         let until = self.sim.elapsed() + work_max;
-        self.step_until("unreachable", |world| world.sim.elapsed() >= until || disk.fs().is_crashed())
+        self.step_until("unreachable", |world| {
+            world.sim.elapsed() >= until || disk.fs().is_crashed()
+        })
     }
 
-    fn step_until(&mut self, stuck: &'static str, mut done: impl FnMut(&World) -> bool) -> Result<()> {
+    fn step_until(
+        &mut self,
+        stuck: &'static str,
+        mut done: impl FnMut(&World) -> bool,
+    ) -> Result<()> {
         let began = self.sim.elapsed();
         while !done(self) {
             self.sim.step().map_err(|error| anyhow!("{error}"))?;
@@ -151,7 +184,10 @@ impl World {
     }
 
     fn recover_twice(&mut self, fs: &SimFs) -> Result<()> {
-        let recoveries = crate::determinism::run_local(recover_twice(fs))?;
+        let mut config = LogDirConfig::new(DATA_DIR);
+        // Smaller than the broker's, whose files are read all the same: making one takes time.
+        config.wal.file_bytes = 1 << 20;
+        let recoveries = run_local(recover_twice(fs, &config))?;
         self.report.count("recoveries", recoveries);
         Ok(())
     }

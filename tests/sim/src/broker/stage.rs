@@ -29,7 +29,11 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new() -> Shared {
-        Shared { now: watch::Sender::new(Now::Down), history: RefCell::default(), disk: RefCell::default() }
+        Shared {
+            now: watch::Sender::new(Now::Down),
+            history: RefCell::default(),
+            disk: RefCell::default(),
+        }
     }
 
     pub(super) fn begin_life(&self, disk: Disk) {

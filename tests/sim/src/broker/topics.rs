@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tidemill_client::{Acks, Client, ClientError, ConfigResource, NewTopic};
 use tidemill_protocol::ErrorCode;
-use tidemill_records::{Compression, Headers, Offset, PartitionId, RecordBatchBuilder, TopicPartition};
+use tidemill_records::{
+    Compression, Headers, Offset, PartitionId, RecordBatchBuilder, TopicPartition,
+};
 use turmoil::Sim;
 
 use super::history::Presence;
@@ -43,12 +45,20 @@ async fn pause(choices: &mut Choices, ms_max: u64) {
 async fn make_topics(shared: Rc<Shared>, mut choices: Choices) -> turmoil::Result {
     shared.until(Now::Working).await;
     let mut topics = lanes::topics(&mut choices);
-    topics.push(NewTopic { partitions: Some(1), ..NewTopic::new(GROWING) });
+    topics.push(NewTopic {
+        partitions: Some(1),
+        ..NewTopic::new(GROWING)
+    });
     for topic in topics {
         while !create(&topic).await? {
             pause(&mut choices, 50).await;
         }
-        shared.history_mut().topics.entry(topic.name).or_default().state = Presence::Present;
+        shared
+            .history_mut()
+            .topics
+            .entry(topic.name)
+            .or_default()
+            .state = Presence::Present;
     }
     let count = &mut shared.history_mut().partition_count;
     count.try_out(1);
@@ -69,24 +79,48 @@ async fn create(topic: &NewTopic) -> turmoil::Result<bool> {
 
 /// Whether the broker was only away.
 fn may_come_again(error: &ClientError) -> bool {
-    matches!(error, ClientError::Deadline { .. } | ClientError::Connection(_)) || error.is_unreachable()
+    matches!(
+        error,
+        ClientError::Deadline { .. } | ClientError::Connection(_)
+    ) || error.is_unreachable()
 }
 
-async fn come_and_go(name: &'static str, shared: Rc<Shared>, mut choices: Choices) -> turmoil::Result {
-    shared.history_mut().topics.entry(name.to_owned()).or_default();
+async fn come_and_go(
+    name: &'static str,
+    shared: Rc<Shared>,
+    mut choices: Choices,
+) -> turmoil::Result {
+    shared
+        .history_mut()
+        .topics
+        .entry(name.to_owned())
+        .or_default();
     let topic = |shared: &Rc<Shared>, change: &dyn Fn(&mut super::history::Topic)| {
-        change(shared.history_mut().topics.get_mut(name).expect("made above"));
+        change(
+            shared
+                .history_mut()
+                .topics
+                .get_mut(name)
+                .expect("made above"),
+        );
     };
     for incarnation in 1.. {
         shared.until(Now::Working).await;
         pause(&mut choices, 200).await;
         shared.until(Now::Working).await;
-        topic(&shared, &|topic| (topic.state, topic.incarnation, topic.acked) = (Presence::Unknown, incarnation, 0));
-        let new = NewTopic { partitions: Some(choices.between(1, 2) as i32), ..NewTopic::new(name) };
+        topic(&shared, &|topic| {
+            (topic.state, topic.incarnation, topic.acked) = (Presence::Unknown, incarnation, 0)
+        });
+        let new = NewTopic {
+            partitions: Some(choices.between(1, 2) as i32),
+            ..NewTopic::new(name)
+        };
         while !create(&new).await? {
             pause(&mut choices, 50).await;
         }
-        topic(&shared, &|topic| (topic.state, topic.created) = (Presence::Present, topic.created + 1));
+        topic(&shared, &|topic| {
+            (topic.state, topic.created) = (Presence::Present, topic.created + 1)
+        });
         for _ in 0..choices.below(4) {
             shared.until(Now::Working).await;
             if produce(name, incarnation).await? {
@@ -99,16 +133,26 @@ async fn come_and_go(name: &'static str, shared: Rc<Shared>, mut choices: Choice
         while !delete(name).await? {
             pause(&mut choices, 50).await;
         }
-        topic(&shared, &|topic| (topic.state, topic.deleted) = (Presence::Absent, topic.deleted + 1));
+        topic(&shared, &|topic| {
+            (topic.state, topic.deleted) = (Presence::Absent, topic.deleted + 1)
+        });
     }
     Ok(())
 }
 
 async fn produce(name: &str, incarnation: u64) -> turmoil::Result<bool> {
     let mut builder = RecordBatchBuilder::new(Compression::None);
-    builder.push(wall_ms(), None, Some(incarnation.to_string().as_bytes()), &Headers::default());
+    builder.push(
+        wall_ms(),
+        None,
+        Some(incarnation.to_string().as_bytes()),
+        &Headers::default(),
+    );
     let partition = TopicPartition::new(name, PartitionId(0));
-    match client(CALL_MAX).produce(&partition, &builder.build()?, Acks::All).await {
+    match client(CALL_MAX)
+        .produce(&partition, &builder.build()?, Acks::All)
+        .await
+    {
         Ok(_) => Ok(true),
         Err(error) if may_come_again(&error) => Ok(false),
         Err(error) => Err(error.into()),
@@ -130,7 +174,10 @@ async fn trim(shared: Rc<Shared>, mut choices: Choices) -> turmoil::Result {
     loop {
         shared.until(Now::Working).await;
         pause(&mut choices, 150).await;
-        let partition = TopicPartition::new(TRIMMED, PartitionId(choices.below(PARTITIONS as u64) as i32));
+        let partition = TopicPartition::new(
+            TRIMMED,
+            PartitionId(choices.below(PARTITIONS as u64) as i32),
+        );
         let (from, to) = {
             let mut history = shared.history_mut();
             let log = history.log(&partition);
@@ -159,14 +206,22 @@ async fn change(shared: Rc<Shared>, mut choices: Choices) -> turmoil::Result {
         shared.until(Now::Working).await;
         pause(&mut choices, 150).await;
         shared.until(Now::Working).await;
-        if shared.history().topics.get(GROWING).is_none_or(|topic| topic.state != Presence::Present) {
+        if shared
+            .history()
+            .topics
+            .get(GROWING)
+            .is_none_or(|topic| topic.state != Presence::Present)
+        {
             continue;
         }
         if choices.percent(70) {
             let value = 1_000_000 + step;
             shared.history_mut().config.try_out(value);
             let changes = [(RAISED.to_owned(), Some(value.to_string()))];
-            match client.alter_configs(&ConfigResource::Topic(KEPT.to_owned()), &changes).await {
+            match client
+                .alter_configs(&ConfigResource::Topic(KEPT.to_owned()), &changes)
+                .await
+            {
                 Ok(()) => shared.history_mut().config.ack(value),
                 Err(error) if may_come_again(&error) => {}
                 Err(error) => return Err(error.into()),

@@ -58,7 +58,10 @@ pub async fn run(seed: u64, lives: u64) -> Result<Report> {
             true => Plan::choose(&mut chain.choices, &[Stage::Shutdown]),
             false => Plan::choose(&mut chain.choices, &STAGES),
         };
-        fs = chain.live(fs, plan).await.with_context(|| format!("life {life}, {plan:?}"))?;
+        fs = chain
+            .live(fs, plan)
+            .await
+            .with_context(|| format!("life {life}, {plan:?}"))?;
     }
     chain.last_life(fs).await.context("last life")?;
     Ok(chain.report)
@@ -102,7 +105,8 @@ impl Chain {
 
     /// One life, from recovery to its end. Gives the disk that the next one finds.
     async fn live(&mut self, fs: SimFs, plan: Plan) -> Result<SimFs> {
-        self.report.count("recoveries", recover_twice(&fs).await?);
+        self.report
+            .count("recoveries", recover_twice(&fs, &self.config).await?);
         let disk = Disk::new(fs, plan.target);
         let mut ended = End::PowerLoss;
         match self.open(Arc::new(disk.clone())) {
@@ -127,7 +131,12 @@ impl Chain {
         Ok(disk.fs().reboot())
     }
 
-    async fn serve(&mut self, disk: &Disk, dir: &Arc<LogDir>, recovery: &RecoveryReport) -> Result<()> {
+    async fn serve(
+        &mut self,
+        disk: &Disk,
+        dir: &Arc<LogDir>,
+        recovery: &RecoveryReport,
+    ) -> Result<()> {
         self.check_recovered(dir, recovery)?;
         self.work(disk, dir).await
     }
@@ -149,14 +158,18 @@ impl Chain {
 
     /// Recovers once more, looks at everything, closes in order, and looks at the files.
     async fn last_life(&mut self, fs: SimFs) -> Result<()> {
-        self.report.count("recoveries", recover_twice(&fs).await?);
+        self.report
+            .count("recoveries", recover_twice(&fs, &self.config).await?);
         let (dir, recovery) = self.open(Arc::new(fs.clone()))?;
         self.check_recovered(&dir, &recovery)?;
         dir.close().await?;
         fs.kill();
         crate::dump::check_segments(&fs.contents())?;
         let (dir, recovery) = self.open(Arc::new(fs.reboot()))?;
-        ensure!(recovery.clean && recovery.replayed_entries == 0, "not clean after an end in order: {recovery:?}");
+        ensure!(
+            recovery.clean && recovery.replayed_entries == 0,
+            "not clean after an end in order: {recovery:?}"
+        );
         self.check_recovered(&dir, &recovery)
     }
 }

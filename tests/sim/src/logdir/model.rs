@@ -50,7 +50,12 @@ pub(super) struct View {
 }
 
 impl View {
-    const NOTHING: View = View { exists: false, start: Offset::ZERO, end: Offset::ZERO, batches: Vec::new() };
+    const NOTHING: View = View {
+        exists: false,
+        start: Offset::ZERO,
+        end: Offset::ZERO,
+        batches: Vec::new(),
+    };
 
     fn apply(&mut self, change: &Change) {
         match change {
@@ -63,7 +68,11 @@ impl View {
             Change::Cut(end) => {
                 // A cut inside of a batch takes all of it.
                 self.batches.retain(|batch| batch.next_offset() <= *end);
-                self.end = self.batches.last().map_or(self.start, |batch| batch.next_offset()).max(self.start);
+                self.end = self
+                    .batches
+                    .last()
+                    .map_or(self.start, |batch| batch.next_offset())
+                    .max(self.start);
             }
             Change::Restart(start) => {
                 self.batches.clear();
@@ -75,11 +84,15 @@ impl View {
 
     /// Those that a reader gets from the log start on.
     pub(super) fn readable(&self) -> impl Iterator<Item = &RecordBatch> {
-        self.batches.iter().filter(|batch| batch.next_offset() > self.start)
+        self.batches
+            .iter()
+            .filter(|batch| batch.next_offset() > self.start)
     }
 
     fn readable_bytes(&self) -> Vec<u8> {
-        self.readable().flat_map(|batch| batch.to_bytes().to_vec()).collect()
+        self.readable()
+            .flat_map(|batch| batch.to_bytes().to_vec())
+            .collect()
     }
 }
 
@@ -104,7 +117,9 @@ impl LogModel {
 
     fn after(&self, count: usize) -> View {
         let mut view = View::NOTHING;
-        self.steps[..count].iter().for_each(|step| view.apply(&step.change));
+        self.steps[..count]
+            .iter()
+            .for_each(|step| view.apply(&step.change));
         view
     }
 
@@ -148,13 +163,24 @@ impl Model {
         self.changes += 1;
         let partition = &self.logs[of].partition;
         tracing::debug!(%partition, at = self.changes, change = %name(&change), "changed");
-        self.logs[of].steps.push(Step { at: self.changes, change });
+        self.logs[of].steps.push(Step {
+            at: self.changes,
+            change,
+        });
         self.changes
     }
 
     /// Which logs are not deleted.
     pub(super) fn living(&self) -> Vec<usize> {
-        let lives = |at: &usize| !matches!(self.logs[*at].steps.last(), Some(Step { change: Change::Delete, .. }));
+        let lives = |at: &usize| {
+            !matches!(
+                self.logs[*at].steps.last(),
+                Some(Step {
+                    change: Change::Delete,
+                    ..
+                })
+            )
+        };
         (0..self.logs.len()).filter(lives).collect()
     }
 
@@ -170,14 +196,18 @@ impl Model {
         let mut first_lost = u64::MAX;
         for log in &mut self.logs {
             let there = found.get(&log.topic_id);
-            let Some((least, most)) = log.matching(there) else { bail!(mismatch(log, there)) };
+            let Some((least, most)) = log.matching(there) else {
+                bail!(mismatch(log, there))
+            };
             if log.is_logged() {
                 last_kept = last_kept.max(least.checked_sub(1).map_or(0, |at| log.steps[at].at));
                 first_lost = first_lost.min(log.steps.get(most).map_or(u64::MAX, |step| step.at));
                 ensure!(
                     first_lost > self.acked,
                     "{}: change {first_lost} ({:?}) is lost, and all up to {} were acknowledged",
-                    log.partition, log.steps.get(most).map(|step| name(&step.change)), self.acked
+                    log.partition,
+                    log.steps.get(most).map(|step| name(&step.change)),
+                    self.acked
                 );
             }
             log.steps.truncate(most);
@@ -186,7 +216,11 @@ impl Model {
             last_kept < first_lost,
             "change {last_kept} is there, and change {first_lost}, which came before it, is lost"
         );
-        self.logs.retain(|log| log.steps.last().is_some_and(|step| !matches!(step.change, Change::Delete)));
+        self.logs.retain(|log| {
+            log.steps
+                .last()
+                .is_some_and(|step| !matches!(step.change, Change::Delete))
+        });
         Ok(())
     }
 }
@@ -206,10 +240,27 @@ fn mismatch(log: &LogModel, found: Option<&Found>) -> String {
     };
     let batches = RecordBatch::parse_all(&found.bytes, BatchRules::Stored);
     let known = |batch: &RecordBatch| now.batches.contains(batch);
-    let strange = batches.map(|batches| batches.iter().filter(|batch| !known(batch)).map(|batch| batch.base_offset()).collect::<Vec<_>>());
+    let strange = batches.map(|batches| {
+        batches
+            .iter()
+            .filter(|batch| !known(batch))
+            .map(|batch| batch.base_offset())
+            .collect::<Vec<_>>()
+    });
     format!(
         "{}: found {}..{} with {} bytes; after all changes it was {}..{} with {}; batches that nobody wrote like that: {strange:?}; last changes: {:?}",
-        log.partition, found.start, found.end, found.bytes.len(), now.start, now.end, now.readable_bytes().len(),
-        log.steps.iter().rev().take(6).map(|step| (step.at, name(&step.change))).collect::<Vec<_>>(),
+        log.partition,
+        found.start,
+        found.end,
+        found.bytes.len(),
+        now.start,
+        now.end,
+        now.readable_bytes().len(),
+        log.steps
+            .iter()
+            .rev()
+            .take(6)
+            .map(|step| (step.at, name(&step.change)))
+            .collect::<Vec<_>>(),
     )
 }

@@ -69,22 +69,37 @@ impl Chain {
 
     fn any_log(&mut self, dir: &LogDir) -> Result<(usize, Arc<PartitionLog>)> {
         let at = self.choices.pick(&self.model.living());
-        let log = dir.get(&self.model.logs[at].partition).context("a log is gone")?;
+        let log = dir
+            .get(&self.model.logs[at].partition)
+            .context("a log is gone")?;
         // What the broker does for a partition whose only replica is here.
         log.set_high_watermark(log.durable_end_offset());
         Ok((at, log))
     }
 
     fn create(&mut self, dir: &LogDir) -> Result<()> {
-        let partition = TopicPartition::new(self.choices.pick(&["a", "b"]), PartitionId(self.choices.below(3) as i32));
-        if self.model.living().iter().any(|at| self.model.logs[*at].partition == partition) {
+        let partition = TopicPartition::new(
+            self.choices.pick(&["a", "b"]),
+            PartitionId(self.choices.below(3) as i32),
+        );
+        if self
+            .model
+            .living()
+            .iter()
+            .any(|at| self.model.logs[*at].partition == partition)
+        {
             return Ok(());
         }
         let topic_id = TopicId(uuid::Uuid::from_u128(self.next_id));
         self.next_id += 1;
         let config = Arc::new(self.log_config());
         dir.create(partition.clone(), topic_id, config.clone())?;
-        self.model.logs.push(LogModel { partition, topic_id, config, steps: Vec::new() });
+        self.model.logs.push(LogModel {
+            partition,
+            topic_id,
+            config,
+            steps: Vec::new(),
+        });
         self.model.note(self.model.logs.len() - 1, Change::Create);
         self.report.count("logs-made", 1);
         Ok(())
@@ -99,7 +114,11 @@ impl Chain {
             retention_bytes: choices.pick(&[None, Some(6 << 10)]),
             retention_ms: None,
             timestamp_after_max_ms: i64::MAX,
-            flush_messages: if choices.percent(0) { choices.pick(&[2, 50, i64::MAX]) } else { 1 },
+            flush_messages: if choices.percent(0) {
+                choices.pick(&[2, 50, i64::MAX])
+            } else {
+                1
+            },
             ..LogConfig::default()
         }
     }
@@ -108,10 +127,15 @@ impl Chain {
         dir.admit().await?;
         let (at, log) = self.any_log(dir)?;
         let epoch = log.latest_epoch().max(LeaderEpoch(0));
-        let epoch = if self.choices.percent(3) { LeaderEpoch(epoch.0 + 1) } else { epoch };
+        let epoch = if self.choices.percent(3) {
+            LeaderEpoch(epoch.0 + 1)
+        } else {
+            epoch
+        };
         let mut batch = self.batch(&log)?;
         let now_ms = self.clock.now_ms();
-        let appended = log.append_as_leader(vec![batch.clone()], epoch, AppendOrigin::Client, now_ms);
+        let appended =
+            log.append_as_leader(vec![batch.clone()], epoch, AppendOrigin::Client, now_ms);
         let info = match appended {
             // What one segment does not hold.
             Err(AppendError::RecordListTooLarge { .. }) => return Ok(()),
@@ -119,7 +143,11 @@ impl Chain {
         };
         ensure!(!info.duplicate, "a new batch is taken for a duplicate");
         batch.assign(info.base_offset, epoch);
-        ensure!(batch.next_offset() == info.next_offset, "the batch ends at {}", info.next_offset);
+        ensure!(
+            batch.next_offset() == info.next_offset,
+            "the batch ends at {}",
+            info.next_offset
+        );
         let place = self.model.note(at, Change::Append(batch));
         if self.model.logs[at].is_logged() {
             self.waiting.insert(info.lsn, place);
@@ -131,10 +159,17 @@ impl Chain {
     /// A batch of one of three producers, or of none, that continues where the log has it.
     fn batch(&mut self, log: &PartitionLog) -> Result<RecordBatch> {
         let choices = &mut self.choices;
-        let mut builder = RecordBatchBuilder::new(choices.pick(&[Compression::None, Compression::None, Compression::Lz4]));
+        let mut builder = RecordBatchBuilder::new(choices.pick(&[
+            Compression::None,
+            Compression::None,
+            Compression::Lz4,
+        ]));
         let id = ProducerId(choices.below(4) as i64);
         if id != ProducerId(3) {
-            let known = log.producers().into_iter().find(|known| known.producer_id == id);
+            let known = log
+                .producers()
+                .into_iter()
+                .find(|known| known.producer_id == id);
             let last = known.map(|known| (known.epoch, known.last_sequence.next()));
             let (epoch, sequence) = last.unwrap_or((ProducerEpoch(0), Sequence(0)));
             let (epoch, sequence) = match choices.percent(2) {
@@ -147,7 +182,12 @@ impl Chain {
         let value_bytes = choices.pick(&[1, 40, 300, 900]);
         for _ in 0..choices.between(1, 5) {
             let value: Vec<u8> = (0..value_bytes).map(|_| choices.below(256) as u8).collect();
-            builder.push(now_ms + choices.below(5) as i64, None, Some(&value), &Headers::default());
+            builder.push(
+                now_ms + choices.below(5) as i64,
+                None,
+                Some(&value),
+                &Headers::default(),
+            );
         }
         Ok(builder.build()?)
     }
@@ -192,7 +232,8 @@ impl Chain {
         if start > self.model.logs[at].now().start {
             self.model.note(at, Change::Start(start));
         }
-        self.report.count("segments-retained-away", report.segments as u64);
+        self.report
+            .count("segments-retained-away", report.segments as u64);
         Ok(())
     }
 
@@ -204,7 +245,11 @@ impl Chain {
         }
         let to = start + self.choices.below((end - start) as u64) as i64;
         // What is below the log start is not there to be cut back to.
-        let within = self.model.logs[at].now().batches.iter().any(|batch| batch.base_offset() < start && start < batch.next_offset());
+        let within = self.model.logs[at]
+            .now()
+            .batches
+            .iter()
+            .any(|batch| batch.base_offset() < start && start < batch.next_offset());
         if within {
             return Ok(());
         }
@@ -214,8 +259,15 @@ impl Chain {
             Err(error) => return Err(error.into()),
         }
         self.model.note(at, Change::Cut(to));
-        let (now, found) = (self.model.logs[at].now(), (log.log_start_offset(), log.log_end_offset()));
-        ensure!((now.start, now.end) == found, "cut at {to}: {found:?}, expected {:?}", (now.start, now.end));
+        let (now, found) = (
+            self.model.logs[at].now(),
+            (log.log_start_offset(), log.log_end_offset()),
+        );
+        ensure!(
+            (now.start, now.end) == found,
+            "cut at {to}: {found:?}, expected {:?}",
+            (now.start, now.end)
+        );
         self.report.count("truncations", 1);
         Ok(())
     }
@@ -239,4 +291,3 @@ impl Chain {
         Ok(())
     }
 }
-

@@ -1,2 +1,0 @@
-#[path = "../it/cli.rs"]
-mod cli;
