@@ -218,7 +218,7 @@ async fn two_members_step_by_step() {
         let joined = join(&mut other_wire, &mut second).await;
         (joined, other_wire, second)
     };
-    let second_joins = tokio::spawn(async move { second_joins.await });
+    let second_joins = tokio::spawn(second_joins);
     until("the rebalance", async || {
         (heartbeat(&mut wire, &first).await == ErrorCode::RebalanceInProgress).then_some(())
     })

@@ -2,6 +2,10 @@
 //! say anything on the wire, and files that run out of space.
 //!
 //! It is for tests, so what goes wrong in it panics with words about what was expected.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the harness stands outside of the broker and uses the machine as it is"
+)]
 
 mod child;
 mod full_disk;

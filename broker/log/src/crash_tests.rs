@@ -268,7 +268,7 @@ impl World {
         model.before_cut = Some(model.batches.clone());
         model.batches.truncate(end as usize);
         model.acked_end = model.acked_end.min(end);
-        for (_, acks) in &mut self.waiting {
+        for acks in self.waiting.values_mut() {
             acks.retain(|(at, ack)| *at != topic || !matches!(ack, Ack::Appended(_)));
         }
         self.wait_for(lsn, topic, Ack::Cut);
@@ -276,7 +276,7 @@ impl World {
     }
 
     fn delete(&mut self, dir: &LogDir, topic: usize) -> Option<()> {
-        for (_, acks) in &mut self.waiting {
+        for acks in self.waiting.values_mut() {
             acks.retain(|(at, _)| *at != topic);
         }
         let mut ghost = std::mem::take(&mut self.models[topic]);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidemill_log::AppendOrigin;
 use tidemill_protocol::produce::{
-    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    PartitionProduceResponse, ProduceRequest, ProduceResponse,
     TopicProduceResponse,
 };
 use tidemill_protocol::{ErrorCode, Records, Str};

@@ -1,5 +1,6 @@
 //! What the write-ahead log costs. Run with a directory on the disk in question:
 //! `cargo run --release -p tidemill-storage --example wal -- DIR [small|large|plain|all]`
+#![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
 use std::convert::Infallible;
 use std::io::IoSlice;

@@ -235,10 +235,6 @@ fn recycling_gives_memory_back() {
     }
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "appenders on threads of their own"
-)]
 #[test]
 fn a_sync_that_succeeds_after_the_log_failed_acknowledges_nothing() {
     let (gate, wal) = open_gated(large());
@@ -263,6 +259,10 @@ fn a_sync_that_succeeds_after_the_log_failed_acknowledges_nothing() {
     assert_eq!((told.load(Ordering::SeqCst), wal.durable()), (0, Lsn(0)));
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "appenders on threads of their own"
+)]
 #[test]
 fn many_threads_share_the_log() {
     let fs = new_disk(9);
