@@ -33,6 +33,8 @@ const RUN_BYTES_MAX: usize = 4 << 20;
 /// Space is reserved ahead of the writes from this size of a segment on: many small logs must not reserve much.
 const ALLOCATE_FROM_BYTES: u64 = 256 << 10;
 const ALLOCATE_BYTES_MAX: u64 = 16 << 20;
+/// A segment file that could not be written is tried again after so long.
+const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(250);
 /// Files of a deleted partition that are removed before the drain looks for other work.
 const REMOVED_AT_ONCE: usize = 8;
 /// A list of cached runs is cleared of those that are gone when it has grown to this.
@@ -92,12 +94,20 @@ pub(crate) enum FileChangeKind {
 
 impl DrainQueue {
     pub(crate) fn push_command(&self, command: Command) {
-        self.inner.lock().commands.push_back(command);
+        let mut inner = self.inner.lock();
+        if inner.stop {
+            return;
+        }
+        inner.commands.push_back(command);
+        drop(inner);
         self.event.notify_one();
     }
 
     pub(crate) fn push_ready(&self, log: Arc<PartitionLog>) {
         let mut inner = self.inner.lock();
+        if inner.stop {
+            return;
+        }
         inner.ready.push_back(log);
         let first = inner.ready.len() == 1;
         drop(inner);
@@ -114,6 +124,9 @@ impl DrainQueue {
         retry: bool,
     ) {
         let mut inner = self.inner.lock();
+        if inner.stop {
+            return;
+        }
         inner.waiting.push_back(Waiting {
             due,
             ticket,
@@ -132,9 +145,15 @@ impl DrainQueue {
         self.event.notify_one();
     }
 
-    /// Ends the drain after what it is doing. What is not drained stays in the write-ahead log.
+    /// Ends the drain after what it is doing. What is not drained stays in the write-ahead log. Logs in the queue are let
+    /// go: they and the directory's shared state hold each other.
     pub(crate) fn stop(&self) {
-        self.inner.lock().stop = true;
+        let stopped = Inner {
+            stop: true,
+            ..Inner::default()
+        };
+        // Dropped after the lock: what a log holds may come back here.
+        let _let_go = std::mem::replace(&mut *self.inner.lock(), stopped);
         self.event.notify_one();
     }
 
@@ -185,11 +204,7 @@ pub(crate) async fn run(shared: Arc<Shared>, graveyard: Vec<PathBuf>) {
     loop {
         match drain.next_work() {
             Work::Stop => break,
-            Work::Command(Command::Flush(reply)) => {
-                let flushed = drain.flush_all();
-                // Nobody to tell: the one who asked has gone.
-                let _ = reply.send(flushed);
-            }
+            Work::Command(Command::Flush(reply)) => drain.flush_all(reply).await,
             Work::Command(Command::Change(change)) => drain.change(change).await,
             Work::Command(Command::StartLogging(log)) => drain.start_logging(&log),
             Work::Drain(log, ticket) => {
@@ -245,14 +260,28 @@ impl Drain {
         Work::Wait(due.into_iter().chain(sync_due).min())
     }
 
-    /// Drains every log in the queue once, whether or not its time has come.
-    fn flush_all(&mut self) -> bool {
-        let (ready, waiting) = {
-            let mut inner = self.shared.drain.inner.lock();
-            (
-                std::mem::take(&mut inner.ready),
-                std::mem::take(&mut inner.waiting),
-            )
+    /// Drains every log in the queue once, whether or not its time has come, and tells those who asked for it.
+    ///
+    /// What was ordered before a log came into the queue is done first: the order may be to move the directory of a
+    /// deleted partition away, and the log the next of that name.
+    async fn flush_all(&mut self, reply: oneshot::Sender<bool>) {
+        let mut replies = vec![reply];
+        let (ready, waiting) = loop {
+            let command = {
+                let mut inner = self.shared.drain.inner.lock();
+                match inner.commands.pop_front() {
+                    Some(command) => command,
+                    None => {
+                        let ready = std::mem::take(&mut inner.ready);
+                        break (ready, std::mem::take(&mut inner.waiting));
+                    }
+                }
+            };
+            match command {
+                Command::Flush(reply) => replies.push(reply),
+                Command::Change(change) => self.change(change).await,
+                Command::StartLogging(log) => self.start_logging(&log),
+            }
         };
         let ready = ready.into_iter().map(|log| (log, None));
         let waiting = waiting
@@ -263,7 +292,10 @@ impl Drain {
             whole &= self.drain(&log, ticket);
             self.evict();
         }
-        whole
+        for reply in replies {
+            // Nobody to tell: the one who asked has gone.
+            let _ = reply.send(whole);
+        }
     }
 
     /// Writes what is durable of one log. False when it cannot be written now.
@@ -279,7 +311,7 @@ impl Drain {
                     Counters::add(&self.shared.counters.drain_errors, 1);
                     let partition = log.partition();
                     tracing::error!(%partition, %error, "cannot write a segment file, will try again");
-                    log.queue_for_retry(self.shared.timer.after(self.shared.config.drain_delay));
+                    log.queue_for_retry(self.shared.timer.after(RETRY_AFTER));
                     return false;
                 }
             }

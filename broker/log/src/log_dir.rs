@@ -246,6 +246,7 @@ impl Drop for LogDir {
         self.stop();
         // Partitions and what they share hold each other.
         self.shared.logs.change().clear();
+        self.shared.forget_awaiting();
     }
 }
 

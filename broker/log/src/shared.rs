@@ -173,6 +173,11 @@ impl Shared {
         self.awaiting.lock().push(log);
     }
 
+    /// Tells nobody any more.
+    pub(crate) fn forget_awaiting(&self) {
+        let _let_go = std::mem::take(&mut *self.awaiting.lock());
+    }
+
     /// How far partitions on the list were told. Who was listed after that was told sees it here.
     pub(crate) fn told_durable(&self) -> Lsn {
         Lsn(self.durable.load(Ordering::Acquire))

@@ -26,20 +26,20 @@ impl PartitionLog {
     pub(crate) fn sync_files(&self) -> Result<(), SyncError> {
         // One at a time, so that nobody takes for synced what another is still syncing.
         let _syncing = self.syncing.lock();
-        let (segments, dir) = self.with_state(|state| {
+        let (segments, dir, cuts) = self.with_state(|state| {
             let dirty = state
                 .segments
                 .iter_mut()
                 .filter(|segment| segment.unsynced.any());
             let dirty: Vec<_> = dirty.map(take_unsynced).collect();
             state.unflushed_records = 0;
-            (dirty, std::mem::take(&mut state.dir_unsynced))
+            (dirty, std::mem::take(&mut state.dir_unsynced), state.cuts)
         });
         for (base, unsynced) in segments {
             let flags = [unsynced.log, unsynced.index, unsynced.time];
             let kinds = FileKind::ALL.into_iter().zip(flags);
             for (kind, _) in kinds.filter(|(_, dirty)| *dirty) {
-                self.sync_file(base, kind)?;
+                self.sync_file(base, kind, cuts)?;
             }
         }
         if dir {
@@ -50,7 +50,7 @@ impl PartitionLog {
         Ok(())
     }
 
-    fn sync_file(&self, base: Offset, kind: FileKind) -> Result<(), SyncError> {
+    fn sync_file(&self, base: Offset, kind: FileKind, cuts: u64) -> Result<(), SyncError> {
         let path = self.segment_path(base, kind);
         let open = || self.shared.fs.open(&path, OpenMode::ReadWrite);
         let synced = self.open_or(base, kind, open).and_then(|file| {
@@ -58,17 +58,19 @@ impl PartitionLog {
             file.sync_data()
         });
         match synced {
-            Err(error) if self.is_gone(base) => {
-                tracing::debug!(%error, "a segment was deleted before it was synced");
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_gone(base, cuts) => {
                 Ok(())
             }
             synced => synced.map_err(|source| SyncError { path, source }),
         }
     }
 
-    /// Whether retention or deletion has taken a segment.
-    fn is_gone(&self, base: Offset) -> bool {
-        self.with_state(|state| state.deleted || state.segment_mut(base).is_none())
+    /// Whether retention, deletion or a cut has taken a segment since `State::cuts` was `cuts`. After a cut another
+    /// may begin at the same offset, whose file is not there yet.
+    fn is_gone(&self, base: Offset, cuts: u64) -> bool {
+        self.with_state(|state| {
+            state.deleted || state.cuts != cuts || state.segment_mut(base).is_none()
+        })
     }
 }
 

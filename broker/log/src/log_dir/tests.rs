@@ -621,19 +621,16 @@ async fn a_full_disk_holds_appends_back_and_loses_nothing() {
     };
     bench.fs.set_faults(full);
     let mut appended = 1;
-    while bench.dir.figures().undrained_bytes < 40_000 {
-        if tokio::time::timeout(Duration::from_secs(5), bench.dir.admit())
-            .await
-            .is_err()
-        {
-            break;
-        }
+    // The drain may still find room after the first wait, but not for ever.
+    while tokio::time::timeout(Duration::from_secs(1), bench.dir.admit())
+        .await
+        .is_ok()
+    {
         append(&log, batch(1, 1000));
         appended += 1;
     }
-    eventually("the drain fails", || bench.dir.figures().drain_errors > 0).await;
-    let waits = tokio::time::timeout(Duration::from_millis(20), bench.dir.admit()).await;
-    assert!(waits.is_err(), "appends wait");
+    assert!(bench.dir.figures().drain_errors > 0, "appends wait for it");
+    assert!(bench.dir.figures().undrained_bytes >= 40_000);
     assert_eq!(
         read_all(&log, Offset(0), 1 << 20).len(),
         appended,
