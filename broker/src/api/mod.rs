@@ -170,6 +170,7 @@ pub(crate) fn dispatch(
     connection: &Arc<ConnectionContext>,
     frame: Bytes,
     charge: Charge,
+    logs_have_room: bool,
 ) -> Result<ReplyFuture, Refusal> {
     let (code, version, correlation_id) = peek(&frame)?;
     let row = SERVED.iter().position(|served| served.key.0 == code);
@@ -178,7 +179,7 @@ pub(crate) fn dispatch(
     let key = served.key;
     let mut call = Call {
         broker: broker.clone(),
-        context: RequestContext::new(connection.clone(), Str::default()),
+        context: RequestContext::new(connection.clone(), Str::default(), logs_have_room),
         key,
         row,
         began: Instant::now(),

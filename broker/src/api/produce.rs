@@ -10,8 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidemill_log::AppendOrigin;
 use tidemill_protocol::produce::{
-    PartitionProduceResponse, ProduceRequest, ProduceResponse,
-    TopicProduceResponse,
+    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
 use tidemill_protocol::{ErrorCode, Records, Str};
 use tidemill_records::{BatchError, BatchRules, Compression, Offset, RecordBatch};
@@ -29,6 +28,9 @@ const ZSTD_FROM: i16 = 7;
 /// become durable, as after any timeout.
 const DURABLE_WITHIN: Duration = Duration::from_secs(5);
 
+const NO_ROOM: &str = "the broker's disk does not take what was sent before: it is full, broken or too slow; see the \
+                       broker's log, and send again";
+
 /// What an answer must wait for.
 struct Appended {
     /// Position of the answer: topic, partition.
@@ -38,7 +40,7 @@ struct Appended {
     end: Offset,
 }
 
-/// Appends at its first poll; then waits.
+/// Appends at its first poll, if the logs have room; then waits.
 pub(crate) async fn handle(
     broker: &Broker,
     context: &RequestContext,
@@ -83,6 +85,7 @@ fn append_all(
             let at = (responses.len(), partition_responses.len());
             let outcome = match (&refusal, &name) {
                 (Some(code), _) => Err(Failure::Code(*code)),
+                (None, _) if !context.logs_have_room => Err(Failure::NoRoom),
                 (None, None) => Err(Failure::Code(ErrorCode::UnknownTopicId)),
                 (None, Some(name)) => one_batch(data.records, version).and_then(|batch| {
                     append_one(
@@ -132,6 +135,8 @@ enum Failure {
     Code(ErrorCode),
     Batch(BatchError),
     Partition(PartitionError),
+    /// What was appended before cannot be written.
+    NoRoom,
 }
 
 impl Failure {
@@ -145,6 +150,7 @@ impl Failure {
             Self::Code(code) => (*code, None),
             Self::Batch(error) => (super::error::batch(error), Some(error.to_string())),
             Self::Partition(error) => (ErrorCode::from(error), Some(error.to_string())),
+            Self::NoRoom => (ErrorCode::KafkaStorageError, Some(NO_ROOM.to_owned())),
         };
         broker.metrics.produce_failed(code.name());
         answer.error_code = code.code();

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use super::log::{Appending, CoordinatorLog, CoordinatorRecord};
 use crate::partition::{Isolation, Partition};
 
-/// How long in-sync replicas may take (Kafka's `offsets.commit.timeout.ms`).
+/// How long the logs may have no room, and how long in-sync replicas may take (Kafka's
+/// `offsets.commit.timeout.ms`).
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// A batch is sealed when it has reached this.
 const BATCH_BYTES_MIN: usize = 256 << 10;
@@ -48,10 +49,10 @@ impl PartitionCoordinatorLog {
         let now_ms = self.clock.now_ms();
         let batches = to_batches(&records, now_ms).map_err(|_| ErrorCode::RecordListTooLarge)?;
         drop(records);
-        self.logs
-            .admit()
-            .await
-            .map_err(|_| ErrorCode::KafkaStorageError)?;
+        // On a full disk members are to be told, not to wait for as long as it is full.
+        let admitted = tokio::time::timeout(APPEND_TIMEOUT, self.logs.admit()).await;
+        let admitted = admitted.map_err(|_| ErrorCode::KafkaStorageError)?;
+        admitted.map_err(|_| ErrorCode::KafkaStorageError)?;
         let appended = self
             .partition
             .check_leader(self.epoch)

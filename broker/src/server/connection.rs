@@ -27,6 +27,9 @@ use crate::broker::Broker;
 const CHUNKS_PER_WRITE_MAX: usize = 64;
 /// A quiet connection gives its buffer back after this.
 const QUIET_AFTER: Duration = Duration::from_secs(5);
+/// Logs that have no room for longer than this stand on a disk that is full or broken, and a producer wants to
+/// know.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a connection was closed; logged once, by the one who accepted it.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,8 @@ struct Connection {
     pending: VecDeque<Pending>,
     /// A frame that must wait for the pending ones to be answered.
     held: Option<RequestFrame>,
+    /// Since when the logs have had no room for this connection's records.
+    without_room_since: Option<Instant>,
 }
 
 /// Serves one connection until it ends.
@@ -103,6 +108,7 @@ pub(super) async fn serve(
         writer,
         pending,
         held: None,
+        without_room_since: None,
     }
     .run(shutdown)
     .await
@@ -202,12 +208,9 @@ impl Connection {
                 return Ok(());
             }
             let RequestFrame { bytes, charge } = frame;
-            if is_produce {
-                // Here and not in the handler: a request that waits must not be overtaken by the next one.
-                // A log that has failed says so when it is appended to.
-                let _ = self.broker.logs.admit().await;
-            }
-            let mut reply = api::dispatch(&self.broker, &self.context, bytes, charge)?;
+            // Here and not in the handler: a request that waits must not be overtaken by the next one.
+            let has_room = !is_produce || self.wait_for_room().await;
+            let mut reply = api::dispatch(&self.broker, &self.context, bytes, charge, has_room)?;
             match poll!(&mut reply) {
                 Poll::Ready(reply) if self.pending.is_empty() => self.write(reply).await?,
                 Poll::Ready(done) => {
@@ -225,6 +228,26 @@ impl Connection {
                 }),
             }
         }
+    }
+
+    /// Waits until the logs have room; false when they have had none for too long. Once a request was refused, those
+    /// behind it are too, at once, for as long as there is no room.
+    async fn wait_for_room(&mut self) -> bool {
+        let admit = self.broker.logs.admit();
+        tokio::pin!(admit);
+        // A log that has failed says so when it is appended to. Mostly there is room, and no timer is needed.
+        let has_room = match poll!(&mut admit) {
+            Poll::Ready(_) => true,
+            Poll::Pending => {
+                let since = *self.without_room_since.get_or_insert_with(Instant::now);
+                let deadline = since + ROOM_WITHIN;
+                tokio::time::timeout_at(deadline, admit).await.is_ok()
+            }
+        };
+        if has_room {
+            self.without_room_since = None;
+        }
+        has_room
     }
 
     /// Writes all answers that are ready, in order, gathered into as few writes as possible.

@@ -53,14 +53,21 @@ pub(crate) struct RequestContext {
     connection: Arc<ConnectionContext>,
     /// Client id of this request's header; empty when null.
     pub(crate) client_id: Str,
+    /// Whether records may be appended: the logs are not stuck on a disk that takes no more.
+    pub(crate) logs_have_room: bool,
 }
 
 impl RequestContext {
     /// A request of this connection.
-    pub(crate) fn new(connection: Arc<ConnectionContext>, client_id: Str) -> Self {
+    pub(crate) fn new(
+        connection: Arc<ConnectionContext>,
+        client_id: Str,
+        logs_have_room: bool,
+    ) -> Self {
         Self {
             connection,
             client_id,
+            logs_have_room,
         }
     }
 }
