@@ -69,7 +69,6 @@ async fn a_port_in_use() {
 }
 
 #[test]
-#[ignore = "red on its first run: broker or test is to be mended"]
 fn an_unknown_flag() {
     let dir = tempdir().unwrap();
     says(
@@ -100,7 +99,6 @@ fn an_unknown_flag() {
 }
 
 #[test]
-#[ignore = "red on its first run: broker or test is to be mended"]
 fn an_unknown_environment_variable() {
     let dir = tempdir().unwrap();
     let refused = refused_start(dir.path(), &[], &[("TIDEMILL_NUM_PARTITION", "3")]);
@@ -143,7 +141,6 @@ async fn kafkas_variables_are_taken_where_they_are_known_and_warned_about_where_
 }
 
 #[test]
-#[ignore = "red on its first run: broker or test is to be mended"]
 fn a_configuration_file_that_is_none() {
     let dir = tempdir().unwrap();
     let data = dir.path().join("data");

@@ -546,7 +546,9 @@ fn at_least<T: FromStr<Err: std::fmt::Display> + PartialOrd + std::fmt::Display>
 ) -> Result<T, String> {
     let number: T = parse(value)?;
     if number < least {
-        Err(format!("{number} is less than {least}"))
+        Err(format!(
+            "{number} is too small, it must be at least {least}"
+        ))
     } else {
         Ok(number)
     }
