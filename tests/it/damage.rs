@@ -197,7 +197,6 @@ async fn a_flipped_checkpoint_is_named() {
 
 /// A partition whose files lack what was synced is offline; the others go on; with the file back all is well.
 #[tokio::test]
-#[ignore = "red on its first run: broker or test is to be mended"]
 async fn a_segment_that_lost_its_end_takes_its_partition_offline() {
     for damage in ["short", "missing"] {
         let dir = killed().await;

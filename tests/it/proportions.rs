@@ -38,7 +38,6 @@ async fn sizes<R: Request>(
 }
 
 #[tokio::test]
-#[ignore = "red on its first run: broker or test is to be mended"]
 async fn partitions_are_counted_before_they_are_made() {
     let broker = TestBroker::start().await;
     let mut wire = broker.wire().await;
@@ -58,7 +57,8 @@ async fn partitions_are_counted_before_they_are_made() {
             let wider = CreatePartitionsRequest {
                 topics: vec![CreatePartitionsTopic {
                     name: "t".into(),
-                    count,
+                    // One is there already, and what counts is how many are added.
+                    count: count.saturating_add(1),
                     assignments: None,
                     ..Default::default()
                 }],

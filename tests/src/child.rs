@@ -178,6 +178,12 @@ impl Drop for ChildBroker {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // A test that fails is explained by what its broker said.
+        if std::thread::panicking()
+            && let Some(Ok(said)) = self.stderr.take().map(JoinHandle::join)
+        {
+            eprintln!("the broker said:\n{said}");
+        }
     }
 }
 
