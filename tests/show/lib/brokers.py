@@ -91,11 +91,15 @@ class _Broker:
 
 
 class Tidemill(_Broker):
-    """`tidemill serve`; a restart takes the ports that the first start was given."""
+    """`tidemill serve`; a restart takes the ports that the first start was given.
 
-    def __init__(self, data_dir, arguments=(), environment=None):
+    `wrapper` is a command that runs the broker as the same process, such as `strace -D`.
+    """
+
+    def __init__(self, data_dir, arguments=(), environment=None, wrapper=()):
         super().__init__(data_dir)
         self.arguments = list(arguments)
+        self.wrapper = list(wrapper)
         self.environment = environment
         self.ready = {}
 
@@ -106,7 +110,7 @@ class Tidemill(_Broker):
         out = self.data_dir.with_name(self.data_dir.name + ".out")
         with open(out, "wb") as stdout, open(self.log_path, "ab") as stderr:
             self.child = process.spawn(
-                [paths.need(paths.TIDEMILL), "serve", "--data-dir", self.data_dir, "--listen", listen,
+                [*self.wrapper, paths.need(paths.TIDEMILL), "serve", "--data-dir", self.data_dir, "--listen", listen,
                  "--admin-listen", admin, "--internal-listen", internal, *self.arguments],
                 stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=self.environment)
 

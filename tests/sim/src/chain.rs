@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use tidemill_storage::fs::SimFaults;
+
 use crate::choices::Choices;
 use crate::disk::{Disk, End, Stage, Target};
 
@@ -34,6 +36,17 @@ impl Plan {
             target: choices.percent(80).then_some(target),
             end,
         }
+    }
+}
+
+/// Takes `--lie` out of a command line: the disk then says that it has synced and has not, and a chain that
+/// does not fail proves nothing.
+pub fn take_faults(arguments: &mut Vec<String>) -> SimFaults {
+    let given = arguments.len();
+    arguments.retain(|argument| argument != "--lie");
+    SimFaults {
+        syncs_lie: arguments.len() < given,
+        ..SimFaults::default()
     }
 }
 
@@ -76,9 +89,9 @@ impl Report {
         *self.figures.entry(figure).or_default() += more;
     }
 
-    /// Lives that ended without being asked.
+    /// Power losses. Where only the process died, nothing unsynced was lost.
     pub fn crash_points(&self) -> u64 {
-        self.hits.values().sum::<u64>() + self.idle_losses + self.kills
+        self.hits.values().sum::<u64>() + self.idle_losses
     }
 }
 
@@ -90,8 +103,8 @@ impl fmt::Display for Report {
             writeln!(f, "stage {} {count}", stage.name())?;
         }
         writeln!(f, "stage idle {}", self.idle_losses)?;
-        writeln!(f, "stage kill {}", self.kills)?;
-        writeln!(f, "shutdowns {}", self.shutdowns)?;
+        writeln!(f, "figure kills {}", self.kills)?;
+        writeln!(f, "figure shutdowns {}", self.shutdowns)?;
         for (figure, count) in &self.figures {
             writeln!(f, "figure {figure} {count}")?;
         }

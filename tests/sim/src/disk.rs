@@ -133,6 +133,8 @@ struct Watch {
     counts: BTreeMap<Stage, u64>,
     target: Option<Target>,
     hit: Option<Stage>,
+    /// Those of the whole life.
+    faults: SimFaults,
 }
 
 /// The operation in the middle of which the power goes.
@@ -169,10 +171,12 @@ enum Touch {
 }
 
 impl Disk {
-    /// Watches a disk; the power goes in the middle of `target`, if the broker gets there.
-    pub fn new(fs: SimFs, target: Option<Target>) -> Disk {
+    /// Watches a disk with these faults; the power goes in the middle of `target`, if the broker gets there.
+    pub fn new(fs: SimFs, target: Option<Target>, faults: SimFaults) -> Disk {
+        fs.set_faults(faults.clone());
         let watch = Watch {
             target,
+            faults,
             ..Watch::default()
         };
         Disk {
@@ -220,7 +224,7 @@ impl Disk {
             let crash_at_op = Some(self.fs.ops() + 1);
             self.fs.set_faults(SimFaults {
                 crash_at_op,
-                ..SimFaults::default()
+                ..watch.faults.clone()
             });
         }
     }

@@ -7,20 +7,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use tidemill_records::{BatchRules, RecordBatch};
+use tidemill_storage::fs::SimFs;
 
-/// Files of a disk with their bytes.
-pub(crate) type Contents = Vec<(PathBuf, Vec<u8>)>;
+/// The files of segments with their bytes: what recovery must give again and again.
+pub(crate) type Segments = BTreeMap<PathBuf, Vec<u8>>;
 
-/// The files of segments: what recovery must give again and again.
-pub(crate) fn segment_files(contents: Contents) -> Contents {
+/// The segments of partitions that are not deleted.
+pub(crate) fn segments(fs: &SimFs) -> Segments {
     let is_segment = |path: &Path| {
         let extension = path.extension().and_then(|extension| extension.to_str());
         matches!(extension, Some("log" | "index" | "timeindex")) && !is_being_deleted(path)
     };
-    contents
-        .into_iter()
-        .filter(|(path, _)| is_segment(path))
-        .collect()
+    fs.contents_of(is_segment).into_iter().collect()
 }
 
 fn is_being_deleted(path: &Path) -> bool {
@@ -29,22 +27,18 @@ fn is_being_deleted(path: &Path) -> bool {
         .is_some_and(|dir| dir.ends_with("-delete"))
 }
 
-/// The first file in which two disks differ, and how.
-pub(crate) fn first_difference(one: &Contents, other: &Contents) -> Option<String> {
-    let (one, other): (BTreeMap<_, _>, BTreeMap<_, _>) = (
-        one.iter().map(|(k, v)| (k, v)).collect(),
-        other.iter().map(|(k, v)| (k, v)).collect(),
-    );
+/// The first segment file in which two disks differ, and how.
+pub(crate) fn first_difference(one: &Segments, other: &Segments) -> Option<String> {
     let paths = one.keys().chain(other.keys());
-    let differs = |path: &&&PathBuf| one.get(**path) != other.get(**path);
+    let differs = |path: &&PathBuf| one.get(*path) != other.get(*path);
     let path = paths.filter(differs).min()?;
-    let show = |bytes: Option<&&Vec<u8>>| {
+    let show = |bytes: Option<&Vec<u8>>| {
         bytes.map_or("missing".to_owned(), |bytes| {
             format!("{} bytes", bytes.len())
         })
     };
     let at = match (one.get(path), other.get(path)) {
-        (Some(a), Some(b)) => a.iter().zip(*b).position(|(a, b)| a != b),
+        (Some(a), Some(b)) => a.iter().zip(b).position(|(a, b)| a != b),
         _ => None,
     };
     Some(format!(
@@ -56,16 +50,11 @@ pub(crate) fn first_difference(one: &Contents, other: &Contents) -> Option<Strin
 }
 
 /// Checks every segment of every partition.
-pub(crate) fn check_segments(contents: &Contents) -> Result<()> {
-    let files: BTreeMap<&Path, &[u8]> = contents
-        .iter()
-        .map(|(path, bytes)| (path.as_path(), bytes.as_slice()))
-        .collect();
-    let logs = files
-        .iter()
-        .filter(|(path, _)| path.extension().is_some_and(|extension| extension == "log"));
+pub(crate) fn check_segments(segments: &Segments) -> Result<()> {
+    let is_log = |path: &Path| path.extension().is_some_and(|extension| extension == "log");
+    let logs = segments.iter().filter(|(path, _)| is_log(path));
     let mut ended: Option<(&Path, i64)> = None;
-    for (path, bytes) in logs.filter(|(path, _)| !is_being_deleted(path)) {
+    for (path, bytes) in logs {
         let of_segment = || format!("{}", path.display());
         let base = base_of(path).with_context(of_segment)?;
         let dir = path.parent().expect("a file is in a directory");
@@ -79,10 +68,9 @@ pub(crate) fn check_segments(contents: &Contents) -> Result<()> {
         let segment = Segment::parse(base, bytes).with_context(of_segment)?;
         ended = Some((dir, segment.next));
         let beside = |extension| {
-            files
-                .get(path.with_extension(extension).as_path())
-                .copied()
-                .unwrap_or(&[])
+            segments
+                .get(&path.with_extension(extension))
+                .map_or(&[][..], Vec::as_slice)
         };
         segment
             .check_index(beside("index"))

@@ -10,7 +10,7 @@ use tidemill_metadata::{
     MetadataImage, MetadataLog, NoPeers, OpenError, Outcome, ProposeError,
 };
 use tidemill_records::{NodeId, TopicId};
-use tidemill_storage::fs::{Fs, SimFs};
+use tidemill_storage::fs::{Fs, SimFaults, SimFs};
 use uuid::Uuid;
 
 use crate::chain::{Plan, Report};
@@ -38,9 +38,10 @@ const KEYS: usize = 60;
 const VALUE_BYTES: usize = 30 << 10;
 
 /// Runs so many lives.
-pub fn run(seed: u64, lives: u64) -> Result<Report> {
+pub fn run(seed: u64, lives: u64, faults: SimFaults) -> Result<Report> {
     let mut chain = Chain {
         choices: Choices::new(seed),
+        faults,
         known: Known::default(),
         report: Report::default(),
     };
@@ -64,6 +65,8 @@ pub fn run(seed: u64, lives: u64) -> Result<Report> {
 
 struct Chain {
     choices: Choices,
+    /// Of the disk in each life, not while recoveries are compared.
+    faults: SimFaults,
     known: Known,
     report: Report,
 }
@@ -118,7 +121,7 @@ impl Chain {
     /// One life, from the start to its end. Gives the disk that the next one finds.
     fn live(&mut self, fs: SimFs, plan: Plan) -> Result<SimFs> {
         self.recover_twice(&fs)?;
-        let disk = Disk::new(fs, plan.target);
+        let disk = Disk::new(fs, plan.target, self.faults.clone());
         run_local(self.live_on(&disk, plan.end))?;
         match plan.end {
             _ if disk.fs().is_crashed() => {}
@@ -266,11 +269,11 @@ impl Chain {
             image == other,
             "two recoveries of one disk differ:\n{image}\n{other}"
         );
-        if let Some(difference) =
-            crate::dump::first_difference(&first.contents(), &second.contents())
-        {
-            bail!("two recoveries of one disk differ: {difference}");
-        }
+        let differing = first.differing_files(&second);
+        ensure!(
+            differing.is_empty(),
+            "two recoveries of one disk differ in {differing:?}"
+        );
         let (unplugged, _) = recovered(fs.clone_disk(), true)?;
         for fs in [first.reboot(), unplugged.reboot()] {
             let (_, other) = recovered(fs, false)?;

@@ -1,61 +1,150 @@
-//! A few seeds of each simulation: the same seed gives the same trace, and nothing acknowledged is lost.
-//! `tests/show/crash` runs many more.
+//! A few seeds of each simulation: the same seed gives the same trace, nothing acknowledged is lost, and a disk
+//! that lies is found out. `tests/show/crash` runs many more.
 
-use std::process::Command;
+use std::ops::Range;
+use std::process::{Command, Output};
 
-/// Runs a simulation twice in processes of their own, and compares.
-fn check(binary: &str, part: &[&str], seeds: std::ops::Range<u64>, lives: u64) {
-    for seed in seeds {
-        let run = || {
-            let seed_and_lives = [seed.to_string(), lives.to_string()];
-            let ended = Command::new(binary)
-                .args(part)
-                .args(&seed_and_lives)
-                .output()
-                .expect("it runs");
-            let printed = String::from_utf8_lossy(&ended.stdout).into_owned();
-            let errors = String::from_utf8_lossy(&ended.stderr).into_owned();
-            assert!(
-                ended.status.success(),
-                "{binary} {part:?} {seed} {lives}: {printed}\n{errors}"
-            );
-            printed
-        };
-        let first = run();
-        assert!(
-            first.lines().any(|line| line.starts_with("trace ")),
-            "{first}"
-        );
-        assert_eq!(first, run(), "seed {seed} of {part:?} gives two traces");
+/// A simulation: its program, what comes before the seed, seeds that it is run with, lives of each.
+struct Simulation {
+    program: &'static str,
+    part: &'static [&'static str],
+    seeds: Range<u64>,
+    lives: u64,
+    options: &'static [&'static str],
+}
+
+const BROKER: Simulation = Simulation {
+    program: env!("CARGO_BIN_EXE_sim"),
+    part: &[],
+    seeds: 1..7,
+    lives: 6,
+    options: &[],
+};
+const LOG: Simulation = Simulation {
+    program: env!("CARGO_BIN_EXE_crash"),
+    part: &["log"],
+    seeds: 1..9,
+    lives: 8,
+    options: &[],
+};
+const METADATA: Simulation = Simulation {
+    program: env!("CARGO_BIN_EXE_crash"),
+    part: &["meta"],
+    seeds: 1..4,
+    lives: 8,
+    options: &[],
+};
+
+impl Simulation {
+    /// Runs it in a process of its own.
+    fn run(&self, seed: u64, options: &[&str]) -> Output {
+        let seed_and_lives = [seed.to_string(), self.lives.to_string()];
+        Command::new(self.program)
+            .args(self.part)
+            .args(&seed_and_lives)
+            .args(self.options)
+            .args(options)
+            .output()
+            .expect("it runs")
     }
+
+    /// What it prints when all is well: figures, and the trace.
+    fn report(&self, seed: u64) -> String {
+        let ended = self.run(seed, &[]);
+        let printed = printed(&ended);
+        let errors = String::from_utf8_lossy(&ended.stderr);
+        assert!(
+            ended.status.success(),
+            "seed {seed} of {:?}: {printed}\n{errors}",
+            self.part
+        );
+        assert!(
+            printed.lines().any(|line| line.starts_with("trace ")),
+            "{printed}"
+        );
+        printed
+    }
+
+    fn keeps_its_word_and_repeats_itself(&self) {
+        let reports: Vec<String> = self
+            .seeds
+            .clone()
+            .map(|seed| {
+                let first = self.report(seed);
+                let second = self.report(seed);
+                assert_eq!(first, second, "seed {seed} of {:?}", self.part);
+                first
+            })
+            .collect();
+        for (at, report) in reports.iter().enumerate() {
+            assert!(
+                !reports[..at].contains(report),
+                "two seeds of {:?} give one trace: {report}",
+                self.part
+            );
+        }
+    }
+
+    /// With the seeds that are well on an honest disk.
+    fn finds_out_a_disk_that_lies(&self) {
+        for seed in self.seeds.clone() {
+            let ended = self.run(seed, &["--lie"]);
+            let printed = printed(&ended);
+            assert!(
+                !ended.status.success() && printed.contains("FAIL") && printed.contains("life"),
+                "seed {seed} of {:?}: {printed}",
+                self.part
+            );
+        }
+    }
+}
+
+fn printed(ended: &Output) -> String {
+    String::from_utf8_lossy(&ended.stdout).into_owned()
 }
 
 #[test]
 fn a_broker_keeps_what_it_acknowledged_and_repeats_itself() {
-    check(env!("CARGO_BIN_EXE_sim"), &[], 1..4, 6);
+    BROKER.keeps_its_word_and_repeats_itself();
 }
 
 #[test]
 fn a_log_directory_keeps_what_it_acknowledged_and_repeats_itself() {
-    check(env!("CARGO_BIN_EXE_crash"), &["log"], 1..5, 8);
+    LOG.keeps_its_word_and_repeats_itself();
+}
+
+#[test]
+#[ignore = "red: a checkpoint does not sync a segment that was cut to nothing, and recovery leaves what was cut (seeds 11, 32)"]
+fn a_log_directory_whose_logs_are_cut_keeps_what_it_acknowledged() {
+    let cut = Simulation {
+        seeds: 1..101,
+        lives: 10,
+        options: &["--cuts"],
+        ..LOG
+    };
+    cut.keeps_its_word_and_repeats_itself();
+}
+
+#[test]
+#[ignore = "red: recovery of a log that skips the write-ahead log leaves torn batches in its files (seeds 20, 38)"]
+fn a_log_directory_with_logs_that_skip_the_write_ahead_log_recovers() {
+    let unlogged = Simulation {
+        seeds: 1..101,
+        lives: 10,
+        options: &["--unlogged"],
+        ..LOG
+    };
+    unlogged.keeps_its_word_and_repeats_itself();
 }
 
 #[test]
 fn the_metadata_keeps_what_it_acknowledged_and_repeats_itself() {
-    check(env!("CARGO_BIN_EXE_crash"), &["meta"], 1..4, 8);
+    METADATA.keeps_its_word_and_repeats_itself();
 }
 
 #[test]
-fn other_seeds_give_other_traces() {
-    let trace = |seed: &str| {
-        let ended = Command::new(env!("CARGO_BIN_EXE_crash"))
-            .args(["meta", seed, "2"])
-            .output()
-            .expect("it runs");
-        String::from_utf8_lossy(&ended.stdout)
-            .lines()
-            .find(|line| line.starts_with("trace "))
-            .map(str::to_owned)
-    };
-    assert_ne!(trace("1"), trace("2"));
+fn a_disk_that_lies_about_syncs_is_found_out() {
+    BROKER.finds_out_a_disk_that_lies();
+    LOG.finds_out_a_disk_that_lies();
+    METADATA.finds_out_a_disk_that_lies();
 }

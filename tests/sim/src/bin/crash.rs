@@ -1,11 +1,12 @@
-//! `crash log|meta SEED LIVES`: one chain of lives of a part of the broker on a disk that loses what was not
-//! synced. Prints figures; ends with 1 when something acknowledged was lost or recovery went wrong.
+//! `crash log|meta SEED LIVES [--lie] [--cuts] [--unlogged]`: one chain of lives of a part of the broker on a disk that loses what was
+//! not synced. Prints figures; ends with 1 when something acknowledged was lost or recovery went wrong, as it
+//! must when the disk lies about syncs. `--cuts` and `--unlogged` do to logs what is not green yet.
 #![expect(clippy::print_stdout, reason = "figures are the output")]
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use tidemill_sim::chain::Report;
+use tidemill_sim::chain::{Report, take_faults};
 use tidemill_sim::{determinism, logdir, metadata};
 
 fn main() -> ExitCode {
@@ -22,9 +23,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<Report> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let faults = take_faults(&mut arguments);
+    let scope = logdir::Scope::take(&mut arguments);
     let [part, seed, lives] = arguments.as_slice() else {
-        bail!("usage: crash log|meta SEED LIVES")
+        bail!("usage: crash log|meta SEED LIVES [--lie] [--cuts] [--unlogged]")
     };
     let (seed, lives) = (
         seed.parse().context("SEED")?,
@@ -32,8 +35,10 @@ fn run() -> Result<Report> {
     );
     determinism::begin(seed);
     match part.as_str() {
-        "log" => determinism::run_simulated(|| determinism::run_local(logdir::run(seed, lives))),
-        "meta" => determinism::run_simulated(|| metadata::run(seed, lives)),
+        "log" => determinism::run_simulated(|| {
+            determinism::run_local(logdir::run(seed, lives, scope, faults))
+        }),
+        "meta" => determinism::run_simulated(|| metadata::run(seed, lives, faults)),
         other => bail!("{other} is neither log nor meta"),
     }
 }

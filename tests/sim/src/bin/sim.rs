@@ -1,11 +1,12 @@
-//! `sim SEED [LIVES]`: a broker and its clients on a simulated machine and network. Prints figures and a hash
-//! over everything that happened; ends with 1 when the broker did not keep what it had acknowledged.
+//! `sim SEED [LIVES] [--lie]`: a broker and its clients on a simulated machine and network. Prints figures and a hash
+//! over everything that happened; ends with 1 when the broker did not keep what it had acknowledged,
+//! as it must when the disk lies about syncs.
 #![expect(clippy::print_stdout, reason = "figures are the output")]
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use tidemill_sim::chain::Report;
+use tidemill_sim::chain::{Report, take_faults};
 use tidemill_sim::{broker, determinism};
 
 /// Lives of the broker, unless told otherwise.
@@ -25,13 +26,14 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<Report> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let faults = take_faults(&mut arguments);
     let (seed, lives) = match arguments.as_slice() {
         [seed] => (seed, LIVES),
         [seed, lives] => (seed, lives.parse().context("LIVES")?),
-        _ => bail!("usage: sim SEED [LIVES]"),
+        _ => bail!("usage: sim SEED [LIVES] [--lie]"),
     };
     let seed = seed.parse().context("SEED")?;
     determinism::begin(seed);
-    determinism::run_simulated(|| broker::run(seed, lives))
+    determinism::run_simulated(|| broker::run(seed, lives, faults))
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
 use tidemill_log::LogDirConfig;
-use tidemill_storage::fs::SimFs;
+use tidemill_storage::fs::{SimFaults, SimFs};
 use turmoil::Sim;
 
 use crate::chain::{Plan, Report};
@@ -25,7 +25,7 @@ use crate::choices::Choices;
 use crate::clock::WALL_BEGIN_MS;
 use crate::determinism::run_local;
 use crate::disk::{Disk, End, Stage};
-use crate::dump::check_segments;
+use crate::dump::{check_segments, segments};
 use crate::logdir::recover_twice;
 use machine::Machine;
 use stage::{Now, Shared};
@@ -60,9 +60,9 @@ const STAGES: [Stage; 16] = [
 ];
 
 /// Runs so many lives, and a last one that only looks.
-pub fn run(seed: u64, lives: u64) -> Result<Report> {
+pub fn run(seed: u64, lives: u64, faults: SimFaults) -> Result<Report> {
     let mut choices = Choices::new(seed);
-    let mut world = World::new(&mut choices);
+    let mut world = World::new(&mut choices, faults);
     let mut fs = SimFs::new(choices.next());
     for life in 0..lives {
         let plan = match choices.percent(10) {
@@ -85,7 +85,7 @@ pub fn run(seed: u64, lives: u64) -> Result<Report> {
     let fs = world
         .live(fs, plan, Duration::ZERO, &mut choices)
         .context("the last life")?;
-    check_segments(&fs.contents())?;
+    check_segments(&segments(&fs))?;
     Ok(world.into_report())
 }
 
@@ -93,11 +93,13 @@ struct World {
     sim: Sim<'static>,
     machine: Rc<Machine>,
     shared: Rc<Shared>,
+    /// Of the disk in each life, not while recoveries are compared.
+    faults: SimFaults,
     report: Report,
 }
 
 impl World {
-    fn new(choices: &mut Choices) -> World {
+    fn new(choices: &mut Choices, faults: SimFaults) -> World {
         let mut builder = turmoil::Builder::new();
         builder
             .rng_seed(choices.next())
@@ -121,6 +123,7 @@ impl World {
             sim,
             machine,
             shared,
+            faults,
             report: Report::default(),
         }
     }
@@ -133,7 +136,7 @@ impl World {
         work_max: Duration,
         choices: &mut Choices,
     ) -> Result<SimFs> {
-        let disk = Disk::new(fs, plan.target);
+        let disk = Disk::new(fs, plan.target, self.faults.clone());
         self.machine.insert(disk.clone(), choices.next());
         self.shared.begin_life(disk.clone());
         self.sim.bounce(BROKER);
@@ -187,7 +190,7 @@ impl World {
         let mut config = LogDirConfig::new(DATA_DIR);
         // Smaller than the broker's, whose files are read all the same: making one takes time.
         config.wal.file_bytes = 1 << 20;
-        let recoveries = run_local(recover_twice(fs, &config))?;
+        let recoveries = run_local(recover_twice(fs, &config, &[]))?;
         self.report.count("recoveries", recoveries);
         Ok(())
     }

@@ -11,13 +11,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tidemill_log::{LogDir, LogDirConfig, RecoveryReport};
 use tidemill_storage::clock::Clock;
-use tidemill_storage::fs::{Fs, SimFs};
+use tidemill_storage::fs::{Fs, SimFaults, SimFs};
 use tidemill_storage::wal::Lsn;
 
 use crate::chain::{Plan, Report};
 use crate::choices::Choices;
 use crate::clock::PausedClock;
 use crate::disk::{Disk, End, Phase, Stage};
+use crate::dump::{check_segments, segments};
 pub use check::recover_twice;
 use model::Model;
 
@@ -41,10 +42,36 @@ const STAGES: [Stage; 13] = [
     Stage::Recovery,
 ];
 
+/// What is done to logs besides what a broker does today.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scope {
+    /// They are cut at their end, as followers will do.
+    pub cuts: bool,
+    /// Some skip the write-ahead log.
+    pub unlogged: bool,
+}
+
+impl Scope {
+    /// Takes `--cuts` and `--unlogged` out of a command line.
+    pub fn take(arguments: &mut Vec<String>) -> Scope {
+        let mut take = |option: &str| {
+            let given = arguments.len();
+            arguments.retain(|argument| argument != option);
+            arguments.len() < given
+        };
+        Scope {
+            cuts: take("--cuts"),
+            unlogged: take("--unlogged"),
+        }
+    }
+}
+
 /// Runs so many lives. Must be called within a `LocalSet` of a paused runtime.
-pub async fn run(seed: u64, lives: u64) -> Result<Report> {
+pub async fn run(seed: u64, lives: u64, scope: Scope, faults: SimFaults) -> Result<Report> {
     let mut chain = Chain {
         choices: Choices::new(seed),
+        scope,
+        faults,
         clock: Arc::new(PausedClock::new()),
         config: settings(&mut Choices::new(seed ^ 0x6c6f_6764_6972)),
         model: Model::default(),
@@ -69,6 +96,9 @@ pub async fn run(seed: u64, lives: u64) -> Result<Report> {
 
 struct Chain {
     choices: Choices,
+    scope: Scope,
+    /// Of the disk in each life, not while recoveries are compared.
+    faults: SimFaults,
     clock: Arc<PausedClock>,
     config: LogDirConfig,
     model: Model,
@@ -105,9 +135,11 @@ impl Chain {
 
     /// One life, from recovery to its end. Gives the disk that the next one finds.
     async fn live(&mut self, fs: SimFs, plan: Plan) -> Result<SimFs> {
-        self.report
-            .count("recoveries", recover_twice(&fs, &self.config).await?);
-        let disk = Disk::new(fs, plan.target);
+        self.report.count(
+            "recoveries",
+            recover_twice(&fs, &self.config, &self.model.unlogged()).await?,
+        );
+        let disk = Disk::new(fs, plan.target, self.faults.clone());
         let mut ended = End::PowerLoss;
         match self.open(Arc::new(disk.clone())) {
             Ok((dir, recovery)) => {
@@ -158,13 +190,15 @@ impl Chain {
 
     /// Recovers once more, looks at everything, closes in order, and looks at the files.
     async fn last_life(&mut self, fs: SimFs) -> Result<()> {
-        self.report
-            .count("recoveries", recover_twice(&fs, &self.config).await?);
+        self.report.count(
+            "recoveries",
+            recover_twice(&fs, &self.config, &self.model.unlogged()).await?,
+        );
         let (dir, recovery) = self.open(Arc::new(fs.clone()))?;
         self.check_recovered(&dir, &recovery)?;
         dir.close().await?;
         fs.kill();
-        crate::dump::check_segments(&fs.contents())?;
+        check_segments(&segments(&fs))?;
         let (dir, recovery) = self.open(Arc::new(fs.reboot()))?;
         ensure!(
             recovery.clean && recovery.replayed_entries == 0,

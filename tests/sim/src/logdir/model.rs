@@ -9,6 +9,8 @@ use bytes::Bytes;
 use tidemill_log::LogConfig;
 use tidemill_records::{BatchRules, Offset, RecordBatch, TopicId, TopicPartition};
 
+use super::DIR;
+
 /// A change of a log, after which it is durable that all changes before it are.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
@@ -168,6 +170,14 @@ impl Model {
             change,
         });
         self.changes
+    }
+
+    /// The directories of logs that skip the write-ahead log.
+    pub(super) fn unlogged(&self) -> Vec<String> {
+        let unlogged = self.logs.iter().filter(|log| !log.is_logged());
+        unlogged
+            .map(|log| format!("{DIR}/topics/{}", log.partition))
+            .collect()
     }
 
     /// Which logs are not deleted.

@@ -47,8 +47,8 @@ impl Chain {
             75..82 => self.wait(dir).await?,
             82..86 => self.delete_records(dir)?,
             86..92 => self.retain(dir)?,
-            92..95 => self.truncate(dir)?,
-            95 => self.restart(dir)?,
+            92..95 if self.scope.cuts => self.truncate(dir)?,
+            95 if self.scope.cuts => self.restart(dir)?,
             96 => self.delete(dir)?,
             _ => {
                 dir.checkpoint().await?;
@@ -107,6 +107,7 @@ impl Chain {
 
     fn log_config(&mut self) -> LogConfig {
         let choices = &mut self.choices;
+        let unlogged = self.scope.unlogged && choices.percent(25);
         LogConfig {
             segment_bytes: choices.pick(&[1 << 10, 4 << 10, 32 << 10]),
             index_interval_bytes: choices.pick(&[0, 200, 1000, 4096]),
@@ -114,10 +115,9 @@ impl Chain {
             retention_bytes: choices.pick(&[None, Some(6 << 10)]),
             retention_ms: None,
             timestamp_after_max_ms: i64::MAX,
-            flush_messages: if choices.percent(0) {
-                choices.pick(&[2, 50, i64::MAX])
-            } else {
-                1
+            flush_messages: match unlogged {
+                true => choices.pick(&[2, 50, i64::MAX]),
+                false => 1,
             },
             ..LogConfig::default()
         }

@@ -44,6 +44,11 @@ impl Content {
         self.current.len
     }
 
+    /// What a reader sees, as it is now.
+    pub(super) fn version(&self) -> Version {
+        self.current.clone()
+    }
+
     pub(super) fn allocated_pages(&self) -> u64 {
         self.allocated.len() as u64
     }
@@ -197,6 +202,20 @@ impl Content {
 }
 
 impl Version {
+    /// Whether a reader finds the same length and bytes.
+    pub(super) fn reads_like(&self, other: &Version) -> bool {
+        static ZEROS: Page = [0; PAGE];
+        let same = |page: &u64| {
+            let of = |version: &Version| version.pages.get(page).cloned();
+            match (of(self), of(other)) {
+                (Some(one), Some(two)) => Arc::ptr_eq(&one, &two) || one == two,
+                (Some(one), None) | (None, Some(one)) => *one == ZEROS,
+                (None, None) => true,
+            }
+        };
+        self.len == other.len && self.pages.keys().chain(other.pages.keys()).all(same)
+    }
+
     fn copy_page(&mut self, from: &Version, page: u64) {
         match from.pages.get(&page) {
             Some(bytes) => self.pages.insert(page, Arc::clone(bytes)),

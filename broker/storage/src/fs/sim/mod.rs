@@ -10,7 +10,7 @@ mod rng;
 mod tests;
 mod tree;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -202,20 +202,45 @@ impl SimFs {
 
     /// All files with their bytes, for comparing two disks. Counts as no operation.
     pub fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        self.contents_of(|_| true)
+    }
+
+    /// Those files with their bytes whose path is wanted. Counts as no operation.
+    pub fn contents_of(&self, is_wanted: impl Fn(&Path) -> bool) -> Vec<(PathBuf, Vec<u8>)> {
         let world = self.world.lock();
-        let mut found = Vec::new();
-        let mut todo = vec![(PathBuf::from("/"), tree::ROOT)];
-        while let Some((path, inode)) = todo.pop() {
-            if let Ok(dir) = world.tree.dir(inode) {
-                todo.extend(dir.current.iter().map(|(name, id)| (path.join(name), *id)));
-            } else if let Ok(file) = world.tree.file(inode) {
+        let files = world.tree.paths().into_iter();
+        files
+            .filter(|(path, _)| is_wanted(path))
+            .filter_map(|(path, inode)| {
+                let file = world.tree.file(inode).ok()?;
                 let mut bytes = vec![0; usize::try_from(file.len()).unwrap_or(usize::MAX)];
                 file.read_at(&mut bytes, 0);
-                found.push((path, bytes));
+                Some((path, bytes))
+            })
+            .collect()
+    }
+
+    /// The files that only one of two disks has, or that a reader finds different on them. Files may be
+    /// large where nothing was written: that is not looked at. Counts as no operation.
+    pub fn differing_files(&self, other: &SimFs) -> Vec<PathBuf> {
+        let versions = |fs: &SimFs| -> BTreeMap<PathBuf, content::Version> {
+            let world = fs.world.lock();
+            let files = world.tree.paths().into_iter();
+            files
+                .filter_map(|(path, inode)| Some((path, world.tree.file(inode).ok()?.version())))
+                .collect()
+        };
+        let (ours, mut theirs) = (versions(self), versions(other));
+        let mut differing = Vec::new();
+        for (path, version) in ours {
+            match theirs.remove(&path) {
+                Some(their) if version.reads_like(&their) => {}
+                _ => differing.push(path),
             }
         }
-        found.sort();
-        found
+        differing.extend(theirs.into_keys());
+        differing.sort();
+        differing
     }
 
     /// Runs one operation: counts it, and lets the power go in the middle of it when it is the one.

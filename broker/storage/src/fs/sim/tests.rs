@@ -252,3 +252,25 @@ fn damage_reaches_the_platter() {
         [10, 10, 10, 11, 10, 10, 10, 10, 0, 0]
     );
 }
+
+#[test]
+fn two_disks_differ_in_the_files_that_read_differently() {
+    let (fs, file) = disk(1);
+    file.set_len(1 << 20).unwrap();
+    write(&file, &[0; 100], 8192);
+    write(&file, &[7; 100], 0);
+    let other = fs.clone_disk();
+    assert_eq!(fs.differing_files(&other), Vec::<PathBuf>::new());
+    let opened = other.open(Path::new(FILE), OpenMode::ReadWrite).unwrap();
+    // A page of zeros that was written reads like one that was not.
+    write(&opened, &[0; 10], 12_288);
+    assert_eq!(fs.differing_files(&other), Vec::<PathBuf>::new());
+    write(&opened, &[7; 10], 12_288);
+    assert_eq!(fs.differing_files(&other), [PathBuf::from(FILE)]);
+    fs.open(Path::new("/d/g"), OpenMode::Create).unwrap();
+    let both = [PathBuf::from(FILE), PathBuf::from("/d/g")];
+    assert_eq!(fs.differing_files(&other), both);
+    assert_eq!(other.differing_files(&fs), both);
+    let wanted = fs.contents_of(|path| path.ends_with("g"));
+    assert_eq!(wanted, [(PathBuf::from("/d/g"), Vec::new())]);
+}

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::content::Content;
 use super::rng::Rng;
@@ -102,6 +102,23 @@ impl Tree {
                 .ok_or(io::ErrorKind::NotFound)?;
         }
         Ok(at)
+    }
+
+    /// All files as a reader sees them, in order.
+    pub(super) fn paths(&self) -> BTreeMap<PathBuf, InodeId> {
+        let mut found = BTreeMap::new();
+        let mut todo = vec![(PathBuf::from("/"), ROOT)];
+        while let Some((path, inode)) = todo.pop() {
+            match self.dir(inode) {
+                Ok(dir) => {
+                    todo.extend(dir.current.iter().map(|(name, id)| (path.join(name), *id)));
+                }
+                Err(_) => {
+                    found.insert(path, inode);
+                }
+            }
+        }
+        found
     }
 
     /// The name that `path` ends in; its directory exists, the name itself may not.
