@@ -18,7 +18,9 @@ use tidemill_storage::fs::{Fs, SimFaults, SimFs};
 use tidemill_storage::wal::Lsn;
 
 use crate::testing::*;
-use crate::{AppendOrigin, LogConfig, LogDir, LogDirConfig, PartitionLog, RecoveryReport};
+use crate::{
+    AppendOrigin, LogConfig, LogDir, LogDirConfig, PartitionLog, RecoveryReport, verify_partition,
+};
 
 const TOPICS: usize = 3;
 const PRODUCER: i64 = 5;
@@ -440,6 +442,17 @@ async fn run(seed: u64) {
     let (dir, report) = world.open(&fs);
     world.check_recovered(&dir, &report);
     dir.close().await.expect("closes");
+    for topic in 0..TOPICS {
+        let path = PathBuf::from(format!("/data/topics/{}-0", name(topic)));
+        if fs.read_dir(&path).is_ok() {
+            let verified = verify_partition(&fs, &path, true).expect("readable");
+            assert!(
+                verified.faults.is_empty(),
+                "seed {seed}: {:?}",
+                verified.faults
+            );
+        }
+    }
     let (dir, report) = world.open(&fs.reboot());
     assert!(report.clean);
     world.check_recovered(&dir, &report);

@@ -408,9 +408,10 @@ impl Drain {
     }
 
     fn remove_partition(&mut self, log: &PartitionLog) -> io::Result<()> {
-        self.shared.open_files.forget_log(log.number);
         let deleted = files::deleted_dir(&self.shared.config.dir, log.partition(), log.topic_id());
-        if files::move_away(&*self.shared.fs, &log.dir(), &deleted)? {
+        let moved = files::move_away(&*self.shared.fs, &log.dir(), &deleted);
+        self.shared.open_files.forget_log(log.number);
+        if moved? {
             self.shared.checkpoint.note_topics_unsynced();
             self.graveyard.push_back(deleted);
         }
@@ -449,14 +450,14 @@ impl Drain {
 }
 
 fn unlink_segment(log: &PartitionLog, base: Offset) -> io::Result<()> {
-    log.shared.open_files.forget_segment(log.number, base);
-    for kind in FileKind::ALL {
+    let removed = FileKind::ALL.into_iter().try_for_each(|kind| {
         match log.shared.fs.remove_file(&log.segment_path(base, kind)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => result?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
         }
-    }
-    Ok(())
+    });
+    log.shared.open_files.forget_segment(log.number, base);
+    removed
 }
 
 fn cut_segment(log: &PartitionLog, base: Offset, len: u64) -> io::Result<()> {

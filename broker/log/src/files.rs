@@ -148,8 +148,14 @@ pub(crate) struct FileKey {
 /// Open files, those used longest ago closed first. Whoever holds a file keeps it open beyond that, and beyond its
 /// removal.
 pub(crate) struct OpenFiles {
-    files: Mutex<HashMap<FileKey, OpenFile>>,
+    inner: Mutex<OpenFilesInner>,
     count_max: usize,
+}
+
+struct OpenFilesInner {
+    files: HashMap<FileKey, OpenFile>,
+    /// How often files were forgotten. What was opened before the last time may have lost its name since.
+    forgotten: u64,
 }
 
 struct OpenFile {
@@ -160,7 +166,10 @@ struct OpenFile {
 impl OpenFiles {
     pub(crate) fn new(count_max: usize) -> OpenFiles {
         OpenFiles {
-            files: Mutex::new(HashMap::new()),
+            inner: Mutex::new(OpenFilesInner {
+                files: HashMap::new(),
+                forgotten: 0,
+            }),
             count_max: count_max.max(8),
         }
     }
@@ -172,21 +181,28 @@ impl OpenFiles {
         stamp: u64,
         open: impl FnOnce() -> Result<Arc<dyn File>, E>,
     ) -> Result<Arc<dyn File>, E> {
-        if let Some(entry) = self.files.lock().get_mut(&key) {
-            entry.used = stamp;
-            return Ok(entry.file.clone());
-        }
+        let forgotten = {
+            let mut inner = self.inner.lock();
+            if let Some(entry) = inner.files.get_mut(&key) {
+                entry.used = stamp;
+                return Ok(entry.file.clone());
+            }
+            inner.forgotten
+        };
         // Opened outside of the lock: two readers may open the same file, and one handle wins.
         let file = open()?;
-        let mut files = self.files.lock();
-        if files.len() >= self.count_max {
-            Self::close_oldest(&mut files, self.count_max / 8);
+        let mut inner = self.inner.lock();
+        if inner.forgotten != forgotten {
+            return Ok(file);
+        }
+        if inner.files.len() >= self.count_max {
+            Self::close_oldest(&mut inner.files, self.count_max / 8);
         }
         let entry = OpenFile {
             file: file.clone(),
             used: stamp,
         };
-        files.insert(key, entry);
+        inner.files.insert(key, entry);
         Ok(file)
     }
 
@@ -197,21 +213,25 @@ impl OpenFiles {
         files.retain(|_, entry| entry.used > limit);
     }
 
-    /// Closes a segment's files, for nobody may find them by name any more.
+    /// Closes a segment's files. Called once their names are gone: whoever opens them from here on finds none, or those
+    /// of the next segment of that offset.
     pub(crate) fn forget_segment(&self, log: u64, base: Offset) {
-        let mut files = self.files.lock();
+        let mut inner = self.inner.lock();
+        inner.forgotten += 1;
         for kind in FileKind::ALL {
-            files.remove(&FileKey { log, base, kind });
+            inner.files.remove(&FileKey { log, base, kind });
         }
     }
 
-    /// Closes all files of a log.
+    /// Closes all files of a log, once its directory is gone.
     pub(crate) fn forget_log(&self, log: u64) {
-        self.files.lock().retain(|key, _| key.log != log);
+        let mut inner = self.inner.lock();
+        inner.forgotten += 1;
+        inner.files.retain(|key, _| key.log != log);
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.files.lock().len()
+        self.inner.lock().files.len()
     }
 }
 
@@ -283,5 +303,26 @@ mod tests {
         }
         files.forget_log(1);
         assert_eq!(files.len(), 0);
+    }
+
+    #[test]
+    fn a_file_that_was_opened_before_its_name_went_is_not_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let files = OpenFiles::new(16);
+        let key = FileKey {
+            log: 1,
+            base: Offset(0),
+            kind: FileKind::Log,
+        };
+        let path = segment_file(dir.path(), Offset(0), FileKind::Log);
+        let old = files.get(key, 1, || {
+            let old = RealFs.open(&path, OpenMode::CreateNew)?;
+            RealFs.remove_file(&path)?;
+            files.forget_segment(1, Offset(0));
+            Ok::<_, io::Error>(old)
+        });
+        let new = files.get(key, 2, || RealFs.open(&path, OpenMode::CreateNew));
+        let (old, new) = (old.expect("opens"), new.expect("opens"));
+        assert!(!Arc::ptr_eq(&old, &new));
     }
 }

@@ -40,6 +40,7 @@ mod testing;
 mod timestamps;
 mod transactions;
 mod truncate;
+mod verify;
 mod wal_entry;
 
 pub use append::{AppendInfo, AppendOrigin};
@@ -56,3 +57,4 @@ pub use retention::RetentionReport;
 pub use sync::SyncError;
 pub use timestamps::TimestampedOffset;
 pub use transactions::AbortedTransaction;
+pub use verify::{FaultCause, FileFault, Verified, verify_partition};

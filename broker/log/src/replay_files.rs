@@ -32,6 +32,8 @@ pub(crate) struct ReplayFiles {
     /// Segments that were written to.
     written: BTreeSet<Offset>,
     made_dir: bool,
+    /// Names were taken away, which a power loss may bring back.
+    unlinked: bool,
     failed: bool,
 }
 
@@ -47,6 +49,7 @@ impl ReplayFiles {
             first: None,
             written: BTreeSet::new(),
             made_dir: false,
+            unlinked: false,
             failed: false,
         }
     }
@@ -160,8 +163,9 @@ impl ReplayFiles {
     fn unlink_segment(&mut self, base: Offset) {
         for kind in FileKind::ALL {
             match self.fs.remove_file(&segment_file(&self.dir, base, kind)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => self.fail(&error),
-                _ => {}
+                Ok(()) => self.unlinked = true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => self.fail(&error),
             }
         }
     }
@@ -191,10 +195,12 @@ impl ReplayFiles {
             .partition_point(|segment| segment.base < first);
         let interval = state.config.index_interval_bytes;
         let last = state.segments.len() - 1;
+        let mut leftovers = Vec::new();
         for (at, segment) in state.segments.iter_mut().enumerate().skip(at) {
             segment.drained = segment.size;
             let written = self.written.contains(&segment.base);
             if segment.size == 0 && !written {
+                leftovers.push(segment.base);
                 continue;
             }
             match self.finish_segment(segment, interval, at < last) {
@@ -208,7 +214,11 @@ impl ReplayFiles {
                 Err(error) => self.fail(&error),
             }
         }
-        state.dir_unsynced |= !self.written.is_empty() || self.made_dir;
+        // What a power loss has brought back under the name of an empty segment is not of this log.
+        leftovers
+            .into_iter()
+            .for_each(|base| self.unlink_segment(base));
+        state.dir_unsynced |= !self.written.is_empty() || self.made_dir || self.unlinked;
         state.dir_made = self.made_dir;
         if !state.epochs_written && self.made_dir {
             let text = state.epochs.to_text();

@@ -81,13 +81,15 @@ impl PartitionLog {
             let cut = next.commit(state);
             self.shared
                 .sub_undrained(undrained - state.undrained_bytes());
-            let bases = cut.dropped.iter().map(|segment| segment.base).collect();
-            self.change_files(state, lsn, FileChangeKind::Unlink(bases));
-            let kind = FileChangeKind::Cut {
-                base: cut.base,
-                len: cut.len,
-            };
-            self.change_files(state, lsn, kind);
+            let dropped = cut.dropped.iter().map(|segment| segment.base);
+            // Of a segment that was cut to nothing the names go too: an empty file would have to be synced.
+            let emptied = (cut.len == 0).then_some(cut.base);
+            let unlinked = FileChangeKind::Unlink(dropped.chain(emptied).collect());
+            self.change_files(state, lsn, unlinked);
+            if cut.len > 0 {
+                let (base, len) = (cut.base, cut.len);
+                self.change_files(state, lsn, FileChangeKind::Cut { base, len });
+            }
             Ok::<_, LogError>(Some(self.note_cut(state, lsn)))
         })?;
         if let Some(after) = after {

@@ -1,19 +1,14 @@
-//! `tidemill check`: verifies the segment files of a broker that is stopped, and with `--flush` first drains what
+//! `tidemill check`: verifies the segment files and indexes of a broker that is stopped, and with `--flush` first drains what
 //! is only in the write-ahead log, so that Kafka's tools can read the files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use tidemill_log::{LogDir, LogDirConfig};
-use tidemill_records::{BatchError, BatchRules, Offset, RecordBatch};
+use tidemill_log::{LogDir, LogDirConfig, Verified, verify_partition};
 use tidemill_storage::clock::SystemClock;
-use tidemill_storage::fs::{File, Fs, OpenMode, RealFs};
+use tidemill_storage::fs::{Fs, RealFs};
 
 use super::exit::Failure;
-
-/// Read at a time; a larger batch is read whole.
-const READ_BYTES: usize = 4 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArgs {
@@ -23,25 +18,6 @@ pub(super) struct CheckArgs {
     /// Recover first, and write everything to the segment files.
     #[arg(long)]
     flush: bool,
-}
-
-/// What was found in all segment files.
-#[derive(Debug, Default)]
-struct Found {
-    partitions: usize,
-    segments: usize,
-    batches: u64,
-    records: u64,
-    bytes: u64,
-    /// Bytes behind the last whole batch of a partition that the write-ahead log completes.
-    unfinished_bytes: u64,
-    faults: Vec<String>,
-}
-
-/// Why a segment's batches end.
-enum End {
-    File,
-    Bad { position: u64, cause: String },
 }
 
 pub(super) async fn run(args: CheckArgs) -> Result<(), Failure> {
@@ -59,9 +35,9 @@ pub(super) async fn run(args: CheckArgs) -> Result<(), Failure> {
     if args.flush {
         flush(&fs, dir).await?;
     }
-    let found = scan(&*fs, dir, args.flush)
+    let (partitions, verified) = verify(&*fs, dir, args.flush)
         .map_err(|error| Failure::new(format!("cannot read {}", dir.display())).because(&error))?;
-    report(&found, args.flush)
+    report(partitions, &verified, args.flush)
 }
 
 /// Recovers as a start of the broker would, and closes in order.
@@ -84,93 +60,17 @@ async fn flush(fs: &Arc<dyn Fs>, dir: &Path) -> Result<(), Failure> {
     }
 }
 
-fn scan(fs: &dyn Fs, dir: &Path, is_flushed: bool) -> std::io::Result<Found> {
-    let mut found = Found::default();
+fn verify(fs: &dyn Fs, dir: &Path, flushed: bool) -> std::io::Result<(usize, Verified)> {
+    let (mut partitions, mut all) = (0, Verified::default());
     let topics = dir.join("topics");
     for entry in fs.read_dir(&topics)? {
         if !entry.is_dir || entry.name.to_string_lossy().ends_with("-delete") {
             continue;
         }
-        found.partitions += 1;
-        scan_partition(fs, &topics.join(&entry.name), is_flushed, &mut found)?;
+        partitions += 1;
+        all.add(verify_partition(fs, &topics.join(&entry.name), flushed)?);
     }
-    Ok(found)
-}
-
-fn scan_partition(
-    fs: &dyn Fs,
-    dir: &Path,
-    is_flushed: bool,
-    found: &mut Found,
-) -> std::io::Result<()> {
-    let names = fs
-        .read_dir(dir)?
-        .into_iter()
-        .map(|entry| entry.name.to_string_lossy().into_owned());
-    let mut segments: Vec<String> = names.filter(|name| name.ends_with(".log")).collect();
-    segments.sort();
-    let mut next = Offset::ZERO;
-    for (at, name) in segments.iter().enumerate() {
-        let path = dir.join(name);
-        let base = name.trim_end_matches(".log").parse().map(Offset);
-        let base = base.unwrap_or(Offset::NONE);
-        if base < next {
-            let fault = format!("{}: begins below offset {next}", path.display());
-            found.faults.push(fault);
-        }
-        next = next.max(base);
-        found.segments += 1;
-        let file = fs.open(&path, OpenMode::Read)?;
-        let is_last = at + 1 == segments.len();
-        if let End::Bad { position, cause } = scan_segment(&*file, &mut next, found)? {
-            // Drained without a sync: until it is, the write-ahead log has the truth.
-            if is_last && !is_flushed {
-                found.unfinished_bytes += file.len()? - position;
-            } else {
-                let fault = format!("{} at byte {position}: {cause}", path.display());
-                found.faults.push(fault);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Every batch: checksum, header, and offsets that go up.
-fn scan_segment(file: &dyn File, next: &mut Offset, found: &mut Found) -> std::io::Result<End> {
-    let mut position = 0;
-    let mut wanted = READ_BYTES;
-    loop {
-        let size = std::mem::replace(&mut wanted, READ_BYTES);
-        let mut buffer = BytesMut::zeroed(size);
-        let count = file.read_at(&mut buffer, position)?;
-        buffer.truncate(count);
-        let is_rest = count < size;
-        let mut bytes = buffer.freeze();
-        while !bytes.is_empty() {
-            let bad = |cause: String| Ok(End::Bad { position, cause });
-            match RecordBatch::parse(&bytes, BatchRules::Stored) {
-                Ok((batch, size)) => {
-                    if batch.base_offset() < *next {
-                        return bad(format!("offset {} again", batch.base_offset()));
-                    }
-                    *next = batch.next_offset();
-                    found.batches += 1;
-                    found.records += batch.record_count() as u64;
-                    found.bytes += size as u64;
-                    position += size as u64;
-                    bytes = bytes.slice(size..);
-                }
-                Err(BatchError::Truncated { needed, .. }) if !is_rest => {
-                    wanted = needed.max(READ_BYTES);
-                    break;
-                }
-                Err(error) => return bad(error.to_string()),
-            }
-        }
-        if is_rest {
-            return Ok(End::File);
-        }
-    }
+    Ok((partitions, all))
 }
 
 /// A closed stderr is no reason to stop checking.
@@ -178,24 +78,28 @@ fn say(line: &str) {
     let _ = super::output::note(line);
 }
 
-fn report(found: &Found, is_flushed: bool) -> Result<(), Failure> {
+fn report(partitions: usize, verified: &Verified, flushed: bool) -> Result<(), Failure> {
     say(&format!(
-        "{} partitions, {} segments, {} batches, {} records, {} bytes verified",
-        found.partitions, found.segments, found.batches, found.records, found.bytes
+        "{partitions} partitions, {} segments, {} batches, {} records, {} index entries, {} bytes verified",
+        verified.segments,
+        verified.batches,
+        verified.records,
+        verified.index_entries,
+        verified.bytes
     ));
-    if found.unfinished_bytes > 0 && !is_flushed {
+    if verified.unfinished_bytes > 0 && !flushed {
         say(&format!(
             "{} bytes at the ends are not whole yet; the next start, or --flush, takes them from the write-ahead log",
-            found.unfinished_bytes
+            verified.unfinished_bytes
         ));
     }
-    let Some(first) = found.faults.first() else {
+    let Some(first) = verified.faults.first() else {
         return Ok(());
     };
-    let mut failure =
-        Failure::new(format!("{} faults in segment files", found.faults.len())).cause(first);
-    for fault in found.faults.iter().skip(1).take(20) {
-        failure = failure.cause(fault);
+    let count = verified.faults.len();
+    let mut failure = Failure::new(format!("{count} faults in segment files")).cause(first.to_string());
+    for fault in verified.faults.iter().skip(1).take(20) {
+        failure = failure.cause(fault.to_string());
     }
     Err(failure
         .next("keep a copy of the files; the broker serves the other partitions without them"))
