@@ -92,7 +92,7 @@ struct Call {
     version: i16,
     correlation_id: i32,
     /// Memory of the frame, given back with the answer.
-    _charge: Charge,
+    charge: Charge,
 }
 
 macro_rules! serve {
@@ -185,7 +185,7 @@ pub(crate) fn dispatch(
         began: Instant::now(),
         version,
         correlation_id,
-        _charge: charge,
+        charge,
     };
     if version < served.min || version > served.max {
         if key != ApiKey::API_VERSIONS {
@@ -206,6 +206,7 @@ pub(crate) fn dispatch(
         source,
     })?;
     call.context.client_id = header.client_id.unwrap_or_default();
+    call.context.pinned_bytes = call.charge.pinned_bytes();
     let body = decoder.into_remaining();
     if key == ApiKey::PRODUCE {
         start_produce(call, body)

@@ -66,7 +66,6 @@ fn append_all(
     let mut responses = Vec::with_capacity(request.topic_data.len());
     let by_id = version >= 13;
     let refusal = refuse_whole(&request);
-    let pinned_bytes = pinned_bytes(&request);
     for topic in request.topic_data {
         let name = if by_id {
             broker.partitions.topic_name(topic.topic_id)
@@ -94,7 +93,6 @@ fn append_all(
                         (name, data.index),
                         batch,
                         request.acks,
-                        pinned_bytes,
                     )
                 }),
             };
@@ -168,19 +166,6 @@ impl Failure {
     }
 }
 
-/// How much of the frame each batch keeps alive: their bytes together, shared out among them.
-fn pinned_bytes(request: &ProduceRequest) -> usize {
-    let sizes = request
-        .topic_data
-        .iter()
-        .flat_map(|topic| &topic.partition_data);
-    let sizes = sizes
-        .filter_map(|data| data.records.as_ref())
-        .map(Records::len);
-    let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
-    bytes / count.max(1)
-}
-
 fn refuse_whole(request: &ProduceRequest) -> Option<ErrorCode> {
     if !matches!(request.acks, -1..=1) {
         return Some(ErrorCode::InvalidRequiredAcks);
@@ -198,7 +183,6 @@ fn append_one(
     (topic, index): (&str, i32),
     batch: RecordBatch,
     acks: i16,
-    pinned_bytes: usize,
 ) -> Result<(std::sync::Arc<Partition>, tidemill_log::AppendInfo), Failure> {
     if !broker
         .authorizer
@@ -221,7 +205,8 @@ fn append_one(
             AppendOrigin::Client,
             acks == -1,
             now_ms,
-            pinned_bytes,
+            // The whole of it for each batch: of many in a frame all but one may be refused.
+            context.pinned_bytes,
         )
         .map_err(Failure::Partition)?;
     partition.traffic.count_in(bytes, records);

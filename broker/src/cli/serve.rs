@@ -73,8 +73,32 @@ impl ServeArgs {
     }
 }
 
+/// Buffers from this size on go back to the system when they are freed. Left to itself, glibc raises the bound to
+/// 32 MiB after the first large buffer, and each thread keeps that much of what one hostile batch made it decompress.
+#[cfg(target_env = "gnu")]
+const RETURNED_BYTES_MIN: libc::c_int = 1 << 20;
+/// What the heap keeps for the next small buffers.
+#[cfg(target_env = "gnu")]
+const HEAP_SPARE_BYTES: libc::c_int = 8 << 20;
+
+#[cfg(target_env = "gnu")]
+fn give_large_buffers_back() {
+    // SAFETY: mallopt takes numbers only; no other thread allocates by settings that it is half way through.
+    let is_set = unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, RETURNED_BYTES_MIN) == 1
+            && libc::mallopt(libc::M_TRIM_THRESHOLD, HEAP_SPARE_BYTES) == 1
+    };
+    if !is_set {
+        tracing::warn!("the allocator took no settings, it may keep more memory than it needs");
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn give_large_buffers_back() {}
+
 /// Runs until told to stop; everything acked is on disk when it returns.
 pub(super) async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    give_large_buffers_back();
     let flags = args.flags()?;
     let config = config::load(args.config.as_deref(), std::env::vars(), &flags)?;
     // Before the broker starts, so that an early signal is not lost.

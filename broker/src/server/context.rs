@@ -51,6 +51,8 @@ pub(crate) struct ConnectionContext {
 #[derive(Debug, Clone)]
 pub(crate) struct RequestContext {
     connection: Arc<ConnectionContext>,
+    /// Memory that stays in use for as long as any byte of this request does.
+    pub(crate) pinned_bytes: usize,
     /// Client id of this request's header; empty when null.
     pub(crate) client_id: Str,
     /// Whether records may be appended: the logs are not stuck on a disk that takes no more.
@@ -66,6 +68,7 @@ impl RequestContext {
     ) -> Self {
         Self {
             connection,
+            pinned_bytes: 0,
             client_id,
             logs_have_room,
         }

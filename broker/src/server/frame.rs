@@ -51,6 +51,8 @@ pub(super) struct FrameReader<R> {
     charge: Charge,
     frame_bytes_max: usize,
     is_busy: bool,
+    /// Size of the memory that `buffer` and the frames cut from it share, or more.
+    allocated_bytes: usize,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -63,6 +65,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             charge,
             frame_bytes_max,
             is_busy: false,
+            allocated_bytes: 0,
         }
     }
 
@@ -120,16 +123,26 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.is_busy = true;
         let mut rest = self.budget.charge();
         rest.grow(self.buffer.len());
-        let charge = std::mem::replace(&mut self.charge, rest);
+        let mut charge = std::mem::replace(&mut self.charge, rest);
+        charge.pin(self.allocated_bytes);
+        if self.buffer.is_empty() && self.allocated_bytes > GROWTH_BYTES {
+            // A small batch that is kept must not come to lie in what is left of a large buffer.
+            self.drop_buffer();
+        }
         Ok(Some(RequestFrame { bytes, charge }))
     }
 
     /// Drops the buffer of a connection that has gone quiet.
     pub(super) fn go_idle(&mut self) {
         if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
+            self.drop_buffer();
             self.is_busy = false;
         }
+    }
+
+    fn drop_buffer(&mut self) {
+        self.buffer = BytesMut::new();
+        self.allocated_bytes = 0;
     }
 
     fn announced(&self) -> Option<Result<usize, FrameError>> {
@@ -161,16 +174,21 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 IDLE_BUFFER_BYTES
             };
             if self.buffer.capacity() - self.buffer.len() < 4 {
-                self.buffer.reserve(bytes);
+                self.grow_buffer(bytes);
             }
             return Ok(());
         };
         let missing = (4 + length).saturating_sub(self.buffer.len());
         if self.buffer.capacity() - self.buffer.len() < missing.min(IDLE_BUFFER_BYTES) {
-            self.buffer
-                .reserve(missing.min(GROWTH_BYTES.max(self.buffer.len())));
+            self.grow_buffer(missing.min(GROWTH_BYTES.max(self.buffer.len())));
         }
         Ok(())
+    }
+
+    fn grow_buffer(&mut self, bytes: usize) {
+        self.buffer.reserve(bytes);
+        // A reservation may find room in the old memory, of which only a part shows.
+        self.allocated_bytes = self.allocated_bytes.max(self.buffer.capacity());
     }
 }
 
@@ -200,6 +218,23 @@ mod tests {
         assert!(budget.used_bytes() >= 8);
         drop((frames, reader));
         assert_eq!(budget.used_bytes(), 0);
+    }
+
+    /// A batch of such a frame is copied before it is kept.
+    #[tokio::test]
+    async fn a_small_frame_behind_a_large_one_does_not_lie_in_its_memory() {
+        let mut wire = (4i32 << 20).to_be_bytes().to_vec();
+        wire.resize(4 + (4 << 20), 0);
+        wire.extend(3i32.to_be_bytes());
+        wire.extend(b"two");
+        let mut reader = FrameReader::new(&wire[..], MemoryBudget::new(64 << 20), 100 << 20);
+        let large = reader.next().await.unwrap().unwrap();
+        assert!(large.charge.pinned_bytes() >= 4 << 20);
+        let small = reader.next().await.unwrap().unwrap();
+        assert_eq!(&small.bytes[..], b"two");
+        let shares_memory = small.bytes.as_ptr() == large.bytes.as_ptr_range().end.wrapping_add(4);
+        assert!(!shares_memory || small.charge.pinned_bytes() >= 4 << 20);
+        assert!(shares_memory || small.charge.pinned_bytes() <= 2 * BUSY_BUFFER_BYTES);
     }
 
     #[tokio::test]

@@ -37,6 +37,7 @@ impl MemoryBudget {
         Charge {
             budget: self.clone(),
             bytes: 0,
+            pinned_bytes: 0,
         }
     }
 
@@ -64,9 +65,20 @@ impl MemoryBudget {
 pub(crate) struct Charge {
     budget: Arc<MemoryBudget>,
     bytes: usize,
+    pinned_bytes: usize,
 }
 
 impl Charge {
+    /// Size of the buffer that the frame is part of: so much stays in memory with any piece of it.
+    pub(crate) fn pinned_bytes(&self) -> usize {
+        self.pinned_bytes
+    }
+
+    /// Says how large the buffer is.
+    pub(crate) fn pin(&mut self, bytes: usize) {
+        self.pinned_bytes = bytes;
+    }
+
     /// Counts bytes that arrived.
     pub(crate) fn grow(&mut self, bytes: usize) {
         self.bytes += bytes;
