@@ -215,50 +215,49 @@ impl Partition {
 
     /// Checks that this broker leads, and the epoch that a client believes in (-1: none).
     pub(crate) fn check_leader(&self, asked: LeaderEpoch) -> Result<LeaderEpoch, PartitionError> {
-        let (leader, current) = {
-            let assignment = self.assignment.read();
-            if assignment.is_retired {
-                return Err(PartitionError::Retired);
-            }
-            (assignment.image.leader, assignment.image.leader_epoch)
-        };
+        self.check(&self.assignment.read(), asked)
+    }
+
+    fn check(
+        &self,
+        assignment: &Assignment,
+        asked: LeaderEpoch,
+    ) -> Result<LeaderEpoch, PartitionError> {
+        if assignment.is_retired {
+            return Err(PartitionError::Retired);
+        }
+        let current = assignment.image.leader_epoch;
         if asked != LeaderEpoch::NONE && asked < current {
             return Err(PartitionError::FencedLeaderEpoch { asked, current });
         }
         if asked != LeaderEpoch::NONE && asked > current {
             return Err(PartitionError::UnknownLeaderEpoch { asked, current });
         }
-        if leader != self.node {
-            Err(PartitionError::NotLeader)
-        } else {
-            Ok(current)
+        match assignment.image.leader == self.node {
+            true => Ok(current),
+            false => Err(PartitionError::NotLeader),
         }
     }
 
-    /// Appends as leader. Returns before anything is durable: the caller waits for `AppendInfo::lsn`.
-    /// `pinned_bytes`: how much of the request's frame each batch keeps in memory.
+    /// Appends as leader, in the epoch that the caller believes in (-1: any). Returns before anything is durable: the caller
+    /// waits for `AppendInfo::lsn`. `pinned_bytes`: how much of the request's frame each batch keeps in memory.
     pub(crate) fn append(
         &self,
         batches: Vec<RecordBatch>,
+        asked_epoch: LeaderEpoch,
         origin: AppendOrigin,
         requires_all: bool,
         now_ms: i64,
         pinned_bytes: usize,
     ) -> Result<AppendInfo, PartitionError> {
         let assignment = self.assignment.read();
-        if assignment.is_retired {
-            return Err(PartitionError::Retired);
-        }
-        if assignment.image.leader != self.node {
-            return Err(PartitionError::NotLeader);
-        }
+        let epoch = self.check(&assignment, asked_epoch)?;
         let in_sync = assignment.image.isr.len();
         let required = assignment.min_insync_replicas;
         if requires_all && in_sync < required {
             return Err(PartitionError::NotEnoughReplicas { in_sync, required });
         }
         // The lock is held over the append, so that no append lands under an epoch that has ended.
-        let epoch = assignment.image.leader_epoch;
         Ok(self
             .log
             .append_from_frame(batches, epoch, origin, now_ms, pinned_bytes)?)

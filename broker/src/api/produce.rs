@@ -13,7 +13,7 @@ use tidemill_protocol::produce::{
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
 use tidemill_protocol::{ErrorCode, Records, Str};
-use tidemill_records::{BatchError, BatchRules, Compression, Offset, RecordBatch};
+use tidemill_records::{BatchError, BatchRules, Compression, LeaderEpoch, Offset, RecordBatch};
 use tidemill_storage::wal::Lsn;
 use tokio::time::Instant;
 
@@ -202,6 +202,7 @@ fn append_one(
     let info = partition
         .append(
             vec![batch],
+            LeaderEpoch::NONE,
             AppendOrigin::Client,
             acks == -1,
             now_ms,

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tidemill_log::{AppendOrigin, LogDir};
+use tidemill_log::{AppendOrigin, LogDir, LogRead};
 use tidemill_protocol::ErrorCode;
 use tidemill_records::{
-    BatchRules, BuildError, Compression, DecodeLimit, Headers, LeaderEpoch, Offset, RecordBatch,
-    RecordBatchBuilder,
+    BatchError, BuildError, Compression, DecodeLimit, Headers, LeaderEpoch, Offset, RecordBatch,
+    RecordBatchBuilder, RecordError,
 };
 use tidemill_storage::clock::Clock;
 use tokio::time::Instant;
@@ -55,11 +54,14 @@ impl PartitionCoordinatorLog {
         admitted.map_err(|_| ErrorCode::KafkaStorageError)?;
         let appended = self
             .partition
-            .check_leader(self.epoch)
-            .and_then(|_| {
-                self.partition
-                    .append(batches, AppendOrigin::Coordinator, true, now_ms, 0)
-            })
+            .append(
+                batches,
+                self.epoch,
+                AppendOrigin::Coordinator,
+                true,
+                now_ms,
+                0,
+            )
             .map_err(|error| ErrorCode::from(&error))?;
         let deadline = Instant::now() + APPEND_TIMEOUT;
         let durable = self.logs.wal().wait_durable(appended.lsn).await;
@@ -89,13 +91,15 @@ impl CoordinatorLog for PartitionCoordinatorLog {
                 .partition
                 .read(next, self.epoch, Isolation::LogEnd, READ_BYTES, true);
             let read = read.map_err(|error| ErrorCode::from(&error))?.records;
-            if read.next <= next {
+            let read_to = read.next;
+            if read_to <= next {
                 break;
             }
-            for chunk in &read.chunks {
-                visit_records(chunk, next, visit)?;
-            }
-            next = read.next;
+            visit_records(read, next, visit).map_err(|error| {
+                tracing::error!(%error, "cannot read a batch of groups");
+                ErrorCode::CorruptMessage
+            })?;
+            next = read_to;
         }
         Ok(())
     }
@@ -123,26 +127,27 @@ fn to_batches(records: &[CoordinatorRecord], now_ms: i64) -> Result<Vec<RecordBa
     Ok(batches)
 }
 
-/// Shows the records of whole batches from offset `from` on.
+/// Why records of a coordinator cannot be read back.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// Shows the records that were read, from offset `from` on.
 fn visit_records(
-    chunk: &Bytes,
+    read: LogRead,
     from: Offset,
     visit: &mut dyn FnMut(CoordinatorRecord),
-) -> Result<(), ErrorCode> {
-    let corrupt = |error: &dyn std::error::Error| {
-        tracing::error!(%error, "cannot read a batch of groups");
-        ErrorCode::CorruptMessage
-    };
-    let batches = RecordBatch::parse_all(chunk, BatchRules::Stored);
-    for batch in batches.map_err(|error| corrupt(&error))? {
+) -> Result<(), Unreadable> {
+    for batch in read.into_batches()? {
         if batch.is_control() {
             continue;
         }
-        for record in batch
-            .records(DECODE_LIMIT)
-            .map_err(|error| corrupt(&error))?
-        {
-            let record = record.map_err(|error| corrupt(&error))?;
+        for record in batch.records(DECODE_LIMIT)? {
+            let record = record?;
             if record.offset >= from
                 && let Some(key) = record.key
             {
