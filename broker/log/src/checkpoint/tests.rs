@@ -5,7 +5,7 @@ use tidemill_records::{
 use tidemill_storage::fs::{SimFaults, SimFs};
 
 use super::*;
-use crate::testing::{Bench, batch, dir_config, read_all};
+use crate::testing::{Bench, append, batch, dir_config, read_all, sequenced};
 
 /// A partition's state after some appends, rolls and trims.
 fn entry(number: i32, steps: &[(u8, i64)]) -> PartitionEntry {
@@ -149,4 +149,23 @@ async fn a_checkpoint_that_ends_anywhere_loses_nothing() {
             }
         }
     }
+}
+
+/// No replay tells what producers did before the checkpoint.
+#[tokio::test]
+async fn a_checkpoint_remembers_what_producers_did() {
+    let bench = Bench::new();
+    let log = bench.create("t");
+    for at in 0..3 {
+        bench.append(&log, sequenced(7, at, 1)).await;
+    }
+    bench.dir.checkpoint().await.expect("a checkpoint");
+    drop(log);
+    let bench = bench.crash();
+    assert_eq!(bench.report.replayed_entries, 0);
+    let log = bench.get("t");
+    let again = append(&log, sequenced(7, 2, 1));
+    assert!(again.duplicate);
+    assert_eq!(again.base_offset, Offset(2));
+    assert_eq!(append(&log, sequenced(7, 3, 1)).base_offset, Offset(3));
 }
