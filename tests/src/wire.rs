@@ -111,6 +111,11 @@ impl Wire {
             .ok()
     }
 
+    /// Waits, however long that takes, until the peer has closed.
+    pub async fn ended(&mut self) {
+        while self.stream.read_u8().await.is_ok() {}
+    }
+
     /// The peer has closed, or closes now, without another frame.
     pub async fn is_closed(&mut self) -> bool {
         self.read_frame().await.is_none()
@@ -118,9 +123,13 @@ impl Wire {
 
     /// Says that nothing more will come.
     pub async fn finish_writing(&mut self) {
-        self.stream
-            .shutdown()
+        self.try_finish_writing()
             .await
             .expect("a connection that can be shut");
+    }
+
+    /// Says that nothing more will come, to a peer that may have closed.
+    pub async fn try_finish_writing(&mut self) -> std::io::Result<()> {
+        self.stream.shutdown().await
     }
 }

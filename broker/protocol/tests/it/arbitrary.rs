@@ -18,6 +18,10 @@ pub(crate) struct Gen {
     elements: usize,
     /// Whether most fields stay at their defaults.
     sparse: bool,
+    /// Names and ids that half of the strings and ids are, for requests to a broker which has them.
+    pub(crate) names: Vec<Str>,
+    /// See `names`.
+    pub(crate) ids: Vec<Uuid>,
 }
 
 impl Gen {
@@ -26,6 +30,8 @@ impl Gen {
             state: seed,
             elements: 400,
             sparse: false,
+            names: Vec::new(),
+            ids: Vec::new(),
         }
     }
 
@@ -112,6 +118,10 @@ impl Gen {
     }
 
     pub(crate) fn uuid(&mut self) -> Uuid {
+        if !self.ids.is_empty() && self.bool() {
+            let at = self.below(self.ids.len());
+            return self.ids[at];
+        }
         let any = Uuid::from_u64_pair(self.next(), self.next());
         self.pick(&[Uuid::nil(), Uuid::max(), any, any])
     }
@@ -129,6 +139,10 @@ impl Gen {
     }
 
     pub(crate) fn string(&mut self) -> Str {
+        if !self.names.is_empty() && self.bool() {
+            let at = self.below(self.names.len());
+            return self.names[at].clone();
+        }
         let alphabet: Vec<char> = "abz.-_019\"\\ äß日\u{1f9ed}".chars().collect();
         let text: String = (0..self.length()).map(|_| self.pick(&alphabet)).collect();
         Str::from(text)
