@@ -174,6 +174,7 @@ fn answer(requests: Vec<Request>, result: Result<(), CheckpointError>) {
 /// What a checkpoint says about one log, and must still be made true.
 struct Captured {
     log: Arc<PartitionLog>,
+    first_base: Offset,
     active_base: Offset,
     active_size: u32,
     cuts: u64,
@@ -198,6 +199,10 @@ async fn take(shared: &Shared) -> Result<(), CheckpointError> {
     let flushed = shared.drain.flush().await;
     if !flushed || !captured.iter().all(Captured::is_drained) {
         return Err(CheckpointError::NotDrained);
+    }
+    // What was dropped before it was drained must not come back from a write-ahead log that lacks the drop.
+    if let Some(lsn) = captured.iter().filter_map(Captured::dropped_at).max() {
+        shared.wal.wait_durable(lsn).await?;
     }
     sync(shared, &captured).inspect_err(|_| shared.fail())?;
     let path = shared.config.dir.join(CHECKPOINT);
@@ -244,6 +249,7 @@ fn capture(shared: &Shared, from: Lsn) -> (Vec<u8>, Vec<Captured>, Lsn) {
             encode_partition(&log, state, &mut entries);
             captured.push(Captured {
                 log: log.clone(),
+                first_base: state.segments[0].base,
                 active_base: state.active().base,
                 active_size: state.active().size,
                 cuts: state.cuts,
@@ -258,6 +264,14 @@ fn capture(shared: &Shared, from: Lsn) -> (Vec<u8>, Vec<Captured>, Lsn) {
 }
 
 impl Captured {
+    /// Where the write-ahead log tells that captured segments were dropped, or all of the log.
+    fn dropped_at(&self) -> Option<Lsn> {
+        self.log.with_state(|state| {
+            let dropped = state.deleted || state.segments[0].base != self.first_base;
+            dropped.then_some(state.last_lsn)
+        })
+    }
+
     /// Whether the files hold what was captured, or will not be looked at. Of a log that was cut meanwhile nobody knows.
     fn is_drained(&self) -> bool {
         self.log.with_state(|state| {
