@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use tidemill_storage::fs::SimFaults;
-
 use crate::choices::Choices;
 use crate::disk::{Disk, End, Stage, Target};
 
@@ -36,17 +34,6 @@ impl Plan {
             target: choices.percent(80).then_some(target),
             end,
         }
-    }
-}
-
-/// Takes `--lie` out of a command line: the disk then says that it has synced and has not, and a chain that
-/// does not fail proves nothing.
-pub fn take_faults(arguments: &mut Vec<String>) -> SimFaults {
-    let given = arguments.len();
-    arguments.retain(|argument| argument != "--lie");
-    SimFaults {
-        syncs_lie: arguments.len() < given,
-        ..SimFaults::default()
     }
 }
 

@@ -133,8 +133,43 @@ struct Watch {
     counts: BTreeMap<Stage, u64>,
     target: Option<Target>,
     hit: Option<Stage>,
-    /// Those of the whole life.
-    faults: SimFaults,
+    lie: Lie,
+}
+
+/// Which syncs the disk says to have done and has not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lie {
+    /// None.
+    #[default]
+    Never,
+    /// Those that acknowledgements wait for, of the write-ahead log and of Raft's log, while the broker serves. What is
+    /// lost then is mostly found by recovery, and else only by who remembers what was acknowledged.
+    Acknowledgements,
+    /// All, of directories too.
+    Always,
+}
+
+impl Lie {
+    /// Takes `--lie` or `--lie-acks` out of a command line. A chain that does not fail then proves nothing.
+    pub fn take(arguments: &mut Vec<String>) -> Lie {
+        let mut lie = Lie::Never;
+        arguments.retain(|argument| {
+            lie = match argument.as_str() {
+                "--lie" => Lie::Always,
+                "--lie-acks" => Lie::Acknowledgements,
+                _ => return true,
+            };
+            false
+        });
+        lie
+    }
+
+    fn faults(self) -> SimFaults {
+        SimFaults {
+            syncs_lie: self == Lie::Always,
+            ..SimFaults::default()
+        }
+    }
 }
 
 /// The operation in the middle of which the power goes.
@@ -171,12 +206,12 @@ enum Touch {
 }
 
 impl Disk {
-    /// Watches a disk with these faults; the power goes in the middle of `target`, if the broker gets there.
-    pub fn new(fs: SimFs, target: Option<Target>, faults: SimFaults) -> Disk {
-        fs.set_faults(faults.clone());
+    /// Watches a disk; the power goes in the middle of `target`, if the broker gets there.
+    pub fn new(fs: SimFs, target: Option<Target>, lie: Lie) -> Disk {
+        fs.set_faults(lie.faults());
         let watch = Watch {
             target,
-            faults,
+            lie,
             ..Watch::default()
         };
         Disk {
@@ -224,7 +259,7 @@ impl Disk {
             let crash_at_op = Some(self.fs.ops() + 1);
             self.fs.set_faults(SimFaults {
                 crash_at_op,
-                ..watch.faults.clone()
+                ..watch.lie.faults()
             });
         }
     }
@@ -242,6 +277,10 @@ impl Disk {
 }
 
 impl Watch {
+    fn lies_about_acknowledgements(&self) -> bool {
+        self.lie == Lie::Acknowledgements && self.phase == Phase::Serving
+    }
+
     fn in_phase(&self, stage: Stage) -> Stage {
         match self.phase {
             Phase::Starting => Stage::Recovery,
@@ -415,7 +454,14 @@ impl File for WatchedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.run(Touch::Sync, "sync_data", |file| file.sync_data())
+        let stage = classify(&self.path, Touch::Sync);
+        let is_lie = matches!(stage, Stage::WalSync | Stage::RaftSync)
+            && self.disk.watch.lock().lies_about_acknowledgements();
+        self.run(Touch::Sync, "sync_data", |file| match is_lie {
+            // An operation that shows whether there is power.
+            true => file.len().map(drop),
+            false => file.sync_data(),
+        })
     }
 }
 

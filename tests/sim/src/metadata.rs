@@ -10,13 +10,13 @@ use tidemill_metadata::{
     MetadataImage, MetadataLog, NoPeers, OpenError, Outcome, ProposeError,
 };
 use tidemill_records::{NodeId, TopicId};
-use tidemill_storage::fs::{Fs, SimFaults, SimFs};
+use tidemill_storage::fs::{Fs, SimFs};
 use uuid::Uuid;
 
 use crate::chain::{Plan, Report};
 use crate::choices::Choices;
 use crate::determinism::run_local;
-use crate::disk::{Disk, End, Phase, Stage};
+use crate::disk::{Disk, End, Lie, Phase, Stage};
 use crate::register::Register;
 
 const DIR: &str = "/data";
@@ -38,10 +38,10 @@ const KEYS: usize = 60;
 const VALUE_BYTES: usize = 30 << 10;
 
 /// Runs so many lives.
-pub fn run(seed: u64, lives: u64, faults: SimFaults) -> Result<Report> {
+pub fn run(seed: u64, lives: u64, lie: Lie) -> Result<Report> {
     let mut chain = Chain {
         choices: Choices::new(seed),
-        faults,
+        lie,
         known: Known::default(),
         report: Report::default(),
     };
@@ -66,7 +66,7 @@ pub fn run(seed: u64, lives: u64, faults: SimFaults) -> Result<Report> {
 struct Chain {
     choices: Choices,
     /// Of the disk in each life, not while recoveries are compared.
-    faults: SimFaults,
+    lie: Lie,
     known: Known,
     report: Report,
 }
@@ -102,7 +102,7 @@ enum Attempt {
 
 async fn open(fs: Arc<dyn Fs>, seed: u64) -> Result<Metadata, OpenError> {
     let mut ids = Choices::new(seed);
-    let new_id = move || Uuid::from_u64_pair(ids.next(), ids.next());
+    let new_id = move || Uuid::from_u64_pair(ids.bits(), ids.bits());
     fs.create_dir_all(DIR.as_ref())
         .map_err(|source| OpenError::Io {
             path: DIR.into(),
@@ -121,7 +121,7 @@ impl Chain {
     /// One life, from the start to its end. Gives the disk that the next one finds.
     fn live(&mut self, fs: SimFs, plan: Plan) -> Result<SimFs> {
         self.recover_twice(&fs)?;
-        let disk = Disk::new(fs, plan.target, self.faults.clone());
+        let disk = Disk::new(fs, plan.target, self.lie);
         run_local(self.live_on(&disk, plan.end))?;
         match plan.end {
             _ if disk.fs().is_crashed() => {}
@@ -133,7 +133,7 @@ impl Chain {
     }
 
     async fn live_on(&mut self, disk: &Disk, end: End) -> Result<()> {
-        let metadata = match open(Arc::new(disk.clone()), self.choices.next()).await {
+        let metadata = match open(Arc::new(disk.clone()), self.choices.bits()).await {
             Ok(metadata) => metadata,
             Err(_) if disk.fs().is_crashed() => return Ok(()),
             Err(error) => return Err(error).context("it does not open"),
@@ -159,7 +159,7 @@ impl Chain {
     async fn register(&mut self, metadata: &Metadata, disk: &Disk) -> Result<Option<BrokerEpoch>> {
         let command = Command::RegisterBroker {
             node: NODE,
-            incarnation: Uuid::from_u64_pair(self.choices.next(), 1),
+            incarnation: Uuid::from_u64_pair(self.choices.bits(), 1),
             directory: metadata.identity().directory,
             rack: None,
             listeners: vec![Listener {

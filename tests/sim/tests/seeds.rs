@@ -97,6 +97,18 @@ impl Simulation {
             );
         }
     }
+
+    /// Most of what such a disk loses is found by the checks of recovery. In some seed it must be the memory of what
+    /// was acknowledged that finds it, and say `loss`.
+    fn finds_out_a_disk_that_lies_about_acknowledged_writes(&self, loss: &str) {
+        let said: Vec<String> = self
+            .seeds
+            .clone()
+            .map(|seed| printed(&self.run(seed, &["--lie-acks"])))
+            .collect();
+        let is_loss = |said: &String| said.starts_with("FAIL") && said.contains(loss);
+        assert!(said.iter().any(is_loss), "{:?}: {said:#?}", self.part);
+    }
 }
 
 fn printed(ended: &Output) -> String {
@@ -147,4 +159,10 @@ fn a_disk_that_lies_about_syncs_is_found_out() {
     BROKER.finds_out_a_disk_that_lies();
     LOG.finds_out_a_disk_that_lies();
     METADATA.finds_out_a_disk_that_lies();
+}
+
+#[test]
+fn a_disk_that_lies_about_acknowledged_writes_is_found_out() {
+    LOG.finds_out_a_disk_that_lies_about_acknowledged_writes("is lost, and all up to");
+    METADATA.finds_out_a_disk_that_lies_about_acknowledged_writes("was acknowledged");
 }

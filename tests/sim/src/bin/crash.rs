@@ -1,12 +1,14 @@
-//! `crash log|meta SEED LIVES [--lie] [--cuts] [--unlogged]`: one chain of lives of a part of the broker on a disk that loses what was
-//! not synced. Prints figures; ends with 1 when something acknowledged was lost or recovery went wrong, as it
-//! must when the disk lies about syncs. `--cuts` and `--unlogged` do to logs what is not green yet.
+//! `crash log|meta SEED LIVES [--lie|--lie-acks] [--cuts] [--unlogged]`: one chain of lives of a part of the
+//! broker on a disk that loses what was not synced. Prints figures; ends with 1 when something acknowledged was
+//! lost or recovery went wrong, as it must when the disk lies about syncs. `--cuts` and `--unlogged` do to logs
+//! what is not green yet.
 #![expect(clippy::print_stdout, reason = "figures are the output")]
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use tidemill_sim::chain::{Report, take_faults};
+use tidemill_sim::chain::Report;
+use tidemill_sim::disk::Lie;
 use tidemill_sim::{determinism, logdir, metadata};
 
 fn main() -> ExitCode {
@@ -24,10 +26,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<Report> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let faults = take_faults(&mut arguments);
+    let lie = Lie::take(&mut arguments);
     let scope = logdir::Scope::take(&mut arguments);
     let [part, seed, lives] = arguments.as_slice() else {
-        bail!("usage: crash log|meta SEED LIVES [--lie] [--cuts] [--unlogged]")
+        bail!("usage: crash log|meta SEED LIVES [--lie|--lie-acks] [--cuts] [--unlogged]")
     };
     let (seed, lives) = (
         seed.parse().context("SEED")?,
@@ -36,9 +38,9 @@ fn run() -> Result<Report> {
     determinism::begin(seed);
     match part.as_str() {
         "log" => determinism::run_simulated(|| {
-            determinism::run_local(logdir::run(seed, lives, scope, faults))
+            determinism::run_local(logdir::run(seed, lives, scope, lie))
         }),
-        "meta" => determinism::run_simulated(|| metadata::run(seed, lives, faults)),
+        "meta" => determinism::run_simulated(|| metadata::run(seed, lives, lie)),
         other => bail!("{other} is neither log nor meta"),
     }
 }

@@ -1,4 +1,4 @@
-//! `sim SEED [LIVES] [--lie]`: a broker and its clients on a simulated machine and network. Prints figures and a hash
+//! `sim SEED [LIVES] [--lie|--lie-acks]`: a broker and its clients on a simulated machine and network. Prints figures and a hash
 //! over everything that happened; ends with 1 when the broker did not keep what it had acknowledged,
 //! as it must when the disk lies about syncs.
 #![expect(clippy::print_stdout, reason = "figures are the output")]
@@ -6,7 +6,8 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use tidemill_sim::chain::{Report, take_faults};
+use tidemill_sim::chain::Report;
+use tidemill_sim::disk::Lie;
 use tidemill_sim::{broker, determinism};
 
 /// Lives of the broker, unless told otherwise.
@@ -27,13 +28,13 @@ fn main() -> ExitCode {
 
 fn run() -> Result<Report> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let faults = take_faults(&mut arguments);
+    let lie = Lie::take(&mut arguments);
     let (seed, lives) = match arguments.as_slice() {
         [seed] => (seed, LIVES),
         [seed, lives] => (seed, lives.parse().context("LIVES")?),
-        _ => bail!("usage: sim SEED [LIVES] [--lie]"),
+        _ => bail!("usage: sim SEED [LIVES] [--lie|--lie-acks]"),
     };
     let seed = seed.parse().context("SEED")?;
     determinism::begin(seed);
-    determinism::run_simulated(|| broker::run(seed, lives, faults))
+    determinism::run_simulated(|| broker::run(seed, lives, lie))
 }

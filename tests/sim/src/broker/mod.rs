@@ -17,14 +17,14 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
 use tidemill_log::LogDirConfig;
-use tidemill_storage::fs::{SimFaults, SimFs};
+use tidemill_storage::fs::SimFs;
 use turmoil::Sim;
 
 use crate::chain::{Plan, Report};
 use crate::choices::Choices;
 use crate::clock::WALL_BEGIN_MS;
 use crate::determinism::run_local;
-use crate::disk::{Disk, End, Stage};
+use crate::disk::{Disk, End, Lie, Stage};
 use crate::dump::{check_segments, segments};
 use crate::logdir::recover_twice;
 use machine::Machine;
@@ -60,10 +60,10 @@ const STAGES: [Stage; 16] = [
 ];
 
 /// Runs so many lives, and a last one that only looks.
-pub fn run(seed: u64, lives: u64, faults: SimFaults) -> Result<Report> {
+pub fn run(seed: u64, lives: u64, lie: Lie) -> Result<Report> {
     let mut choices = Choices::new(seed);
-    let mut world = World::new(&mut choices, faults);
-    let mut fs = SimFs::new(choices.next());
+    let mut world = World::new(&mut choices, lie);
+    let mut fs = SimFs::new(choices.bits());
     for life in 0..lives {
         let plan = match choices.percent(10) {
             true => Plan::choose(&mut choices, &[Stage::Shutdown]),
@@ -94,15 +94,15 @@ struct World {
     machine: Rc<Machine>,
     shared: Rc<Shared>,
     /// Of the disk in each life, not while recoveries are compared.
-    faults: SimFaults,
+    lie: Lie,
     report: Report,
 }
 
 impl World {
-    fn new(choices: &mut Choices, faults: SimFaults) -> World {
+    fn new(choices: &mut Choices, lie: Lie) -> World {
         let mut builder = turmoil::Builder::new();
         builder
-            .rng_seed(choices.next())
+            .rng_seed(choices.bits())
             .epoch(UNIX_EPOCH + Duration::from_millis(WALL_BEGIN_MS as u64))
             .simulation_duration(Duration::from_secs(24 * 3600))
             .tick_duration(Duration::from_millis(1))
@@ -123,7 +123,7 @@ impl World {
             sim,
             machine,
             shared,
-            faults,
+            lie,
             report: Report::default(),
         }
     }
@@ -136,8 +136,8 @@ impl World {
         work_max: Duration,
         choices: &mut Choices,
     ) -> Result<SimFs> {
-        let disk = Disk::new(fs, plan.target, self.faults.clone());
-        self.machine.insert(disk.clone(), choices.next());
+        let disk = Disk::new(fs, plan.target, self.lie);
+        self.machine.insert(disk.clone(), choices.bits());
         self.shared.begin_life(disk.clone());
         self.sim.bounce(BROKER);
         self.work(&disk, work_max)?;

@@ -11,13 +11,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tidemill_log::{LogDir, LogDirConfig, RecoveryReport};
 use tidemill_storage::clock::Clock;
-use tidemill_storage::fs::{Fs, SimFaults, SimFs};
+use tidemill_storage::fs::{Fs, SimFs};
 use tidemill_storage::wal::Lsn;
 
 use crate::chain::{Plan, Report};
 use crate::choices::Choices;
 use crate::clock::PausedClock;
-use crate::disk::{Disk, End, Phase, Stage};
+use crate::disk::{Disk, End, Lie, Phase, Stage};
 use crate::dump::{check_segments, segments};
 pub use check::recover_twice;
 use model::Model;
@@ -67,11 +67,11 @@ impl Scope {
 }
 
 /// Runs so many lives. Must be called within a `LocalSet` of a paused runtime.
-pub async fn run(seed: u64, lives: u64, scope: Scope, faults: SimFaults) -> Result<Report> {
+pub async fn run(seed: u64, lives: u64, scope: Scope, lie: Lie) -> Result<Report> {
     let mut chain = Chain {
         choices: Choices::new(seed),
         scope,
-        faults,
+        lie,
         clock: Arc::new(PausedClock::new()),
         config: settings(&mut Choices::new(seed ^ 0x6c6f_6764_6972)),
         model: Model::default(),
@@ -98,7 +98,7 @@ struct Chain {
     choices: Choices,
     scope: Scope,
     /// Of the disk in each life, not while recoveries are compared.
-    faults: SimFaults,
+    lie: Lie,
     clock: Arc<PausedClock>,
     config: LogDirConfig,
     model: Model,
@@ -139,7 +139,7 @@ impl Chain {
             "recoveries",
             recover_twice(&fs, &self.config, &self.model.unlogged()).await?,
         );
-        let disk = Disk::new(fs, plan.target, self.faults.clone());
+        let disk = Disk::new(fs, plan.target, self.lie);
         let mut ended = End::PowerLoss;
         match self.open(Arc::new(disk.clone())) {
             Ok((dir, recovery)) => {
