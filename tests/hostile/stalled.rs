@@ -20,11 +20,10 @@ pub(crate) async fn open(kafka: SocketAddr, count: usize, seed: u64) -> Vec<Stal
     for number in 0..count {
         let mut wire = Wire::connect(kafka).await;
         let bytes = opening(number, &mut Dice::of(seed, number as u64));
+        // Before the broker's own clock starts, at the last byte that it gets.
+        let since = Instant::now();
         wire.write(&bytes).await;
-        all.push(Stalled {
-            wire,
-            since: Instant::now(),
-        });
+        all.push(Stalled { wire, since });
     }
     all
 }
