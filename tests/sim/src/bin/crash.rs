@@ -1,7 +1,7 @@
 //! `crash log|meta SEED LIVES [--lie|--lie-acks] [--cuts] [--unlogged]`: one chain of lives of a part of the
 //! broker on a disk that loses what was not synced. Prints figures; ends with 1 when something acknowledged was
-//! lost or recovery went wrong, as it must when the disk lies about syncs. `--cuts` and `--unlogged` do to logs
-//! what is not green yet.
+//! lost or recovery went wrong, as it must when the disk lies about syncs. With `--cuts` logs are cut at their
+//! end too, with `--unlogged` some skip the write-ahead log.
 #![expect(clippy::print_stdout, reason = "figures are the output")]
 
 use std::process::ExitCode;
