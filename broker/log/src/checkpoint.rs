@@ -148,8 +148,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             Err(error) => {
                 Counters::add(&shared.counters.checkpoint_errors, 1);
                 tracing::error!(%error, "no checkpoint, the last one stands");
+                let retry = shared.timer.after(RETRY_AFTER);
                 trigger.changed.store(true, Ordering::Release);
-                Some(shared.timer.after(RETRY_AFTER))
+                *trigger.due.lock() = Some(retry);
+                Some(retry)
             }
         };
         answer(requests, result);
@@ -178,6 +180,7 @@ struct Captured {
     active_base: Offset,
     active_size: u32,
     cuts: u64,
+    unlogged: bool,
 }
 
 async fn take(shared: &Shared) -> Result<(), CheckpointError> {
@@ -253,6 +256,7 @@ fn capture(shared: &Shared, from: Lsn) -> (Vec<u8>, Vec<Captured>, Lsn) {
                 active_base: state.active().base,
                 active_size: state.active().size,
                 cuts: state.cuts,
+                unlogged: state.unlogged,
             });
         });
     }
@@ -272,10 +276,11 @@ impl Captured {
         })
     }
 
-    /// Whether the files hold what was captured, or will not be looked at. Of a log that was cut meanwhile nobody knows.
+    /// Whether the files hold what was captured, or will not be looked at. Of a log that was cut meanwhile, or that went
+    /// over to the write-ahead log or from it, nobody knows.
     fn is_drained(&self) -> bool {
         self.log.with_state(|state| {
-            if state.deleted || state.cuts != self.cuts {
+            if state.deleted || state.cuts != self.cuts || state.unlogged != self.unlogged {
                 return state.deleted;
             }
             match state.segments.get(state.first_undrained()) {

@@ -324,6 +324,9 @@ impl Drain {
         Counters::add(&counters.drained_bytes, run.bytes as u64);
         Counters::add(&counters.drain_writes, 1);
         let finished = log.finish_run(&run);
+        if finished.written {
+            log.note_written(run.next);
+        }
         self.cached.push_back(CachedRun {
             log: log.clone(),
             up_to: run.next,
@@ -501,6 +504,8 @@ pub(crate) struct Run {
 /// What the drain does after a run.
 #[derive(Default)]
 pub(crate) struct Finished {
+    /// Whether that is all that is waited for before the run is acknowledged.
+    written: bool,
     sync_now: bool,
     sync_after_ms: Option<u64>,
 }
@@ -508,13 +513,12 @@ pub(crate) struct Finished {
 impl PartitionLog {
     /// The next bytes to write. None when there are none, or files have to change first.
     pub(crate) fn take_run(&self) -> Option<Run> {
-        let durable = self.durable_end_offset();
         self.with_state(|state| {
             if state.deleted || state.file_changes_pending > 0 {
                 return None;
             }
             let at = state.first_undrained();
-            let run = take_run(state, at, durable)?;
+            let run = take_run(state, at, self.drainable_end(state))?;
             state.epochs_written = true;
             Some(run)
         })
@@ -532,6 +536,7 @@ impl PartitionLog {
             }
             let mut finished = Finished::default();
             if state.unlogged {
+                finished.written = true;
                 state.unflushed_records += run.records;
                 finished.sync_now = state.unflushed_records >= state.config.flush_messages;
                 let flush_ms = u64::try_from(state.config.flush_ms).unwrap_or(0);

@@ -68,6 +68,14 @@ pub enum LogError {
     Closed,
 }
 
+impl LogError {
+    /// Whether it ends when there is space.
+    pub fn is_disk_full(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, LogError::Io { source, .. } if full.contains(&source.kind()))
+    }
+}
+
 /// Why a persisted format cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {

@@ -44,9 +44,9 @@ impl PartitionLog {
     /// Lets appends go through the write-ahead log from here on. The drain calls it when all that is drained is synced: what
     /// is not drained is logged after the fact, so that nothing lies between what is synced and what is logged.
     pub(crate) fn start_logging(&self) -> Result<(), WalError> {
-        self.with_state(|state| {
+        let after = self.with_state(|state| {
             if !state.unlogged || state.config.is_unlogged() || state.deleted {
-                return Ok(());
+                return Ok(None);
             }
             let first = state.first_undrained().min(state.segments.len() - 1);
             let segment = &state.segments[first];
@@ -60,8 +60,13 @@ impl PartitionLog {
                 self.log_undrained(state, at)?;
             }
             state.unlogged = false;
-            Ok(())
-        })
+            // What was not drained is durable with its entries.
+            Ok::<_, WalError>(Some(self.note_appended(state, state.last_lsn, 0)))
+        })?;
+        if let Some(after) = after {
+            self.after_append(after);
+        }
+        Ok(())
     }
 
     fn log_undrained(&self, state: &mut State, at: usize) -> Result<(), WalError> {

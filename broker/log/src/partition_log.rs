@@ -87,8 +87,8 @@ enum Queued {
 pub(crate) enum AfterAppend {
     /// The write-ahead log says when it is durable.
     Logged { lsn: Lsn, listed: bool },
-    /// It counts as durable.
-    Durable,
+    /// It is acknowledged once the drain has written it.
+    Unlogged,
 }
 
 impl PartitionLog {
@@ -164,7 +164,8 @@ impl PartitionLog {
         Offset(self.log_end.load(Ordering::Acquire))
     }
 
-    /// End of what survives a power loss; where the write-ahead log is skipped, the log end.
+    /// End of what survives a power loss; where the write-ahead log is skipped, of what is written to segment files and
+    /// survives the end of the process.
     pub fn durable_end_offset(&self) -> Offset {
         Offset(self.durable_end.load(Ordering::Acquire))
     }
@@ -279,11 +280,8 @@ impl PartitionLog {
         }
         let mut schedule = self.schedule.lock();
         schedule.appended_bytes += bytes as u64;
-        // Even where the write-ahead log is skipped, nothing is durable before what it was not skipped for.
-        if state.unlogged && schedule.undurable.is_empty() {
-            schedule.durable_bytes = schedule.appended_bytes;
-            self.durable_end.store(state.log_end.0, Ordering::Release);
-            return AfterAppend::Durable;
+        if state.unlogged {
+            return AfterAppend::Unlogged;
         }
         let entry = Undurable {
             lsn,
@@ -298,10 +296,7 @@ impl PartitionLog {
     /// What remains of an append without the log's lock.
     pub(crate) fn after_append(&self, after: AfterAppend) {
         match after {
-            AfterAppend::Durable => {
-                self.queue_for_drain();
-                self.call_on_durable(self.durable_end_offset());
-            }
+            AfterAppend::Unlogged => self.queue_unlogged(),
             AfterAppend::Logged { lsn, listed } => {
                 if !listed {
                     self.shared.await_durable(self.arc());
@@ -341,6 +336,10 @@ impl PartitionLog {
                 schedule.durable_bytes = entry.appended_bytes;
                 durable = Some(entry.end);
             }
+            if schedule.undurable.is_empty() {
+                // What has skipped the write-ahead log since waits only for what it was not skipped for.
+                schedule.durable_bytes = schedule.appended_bytes;
+            }
             if let Some(end) = durable {
                 self.durable_end.fetch_max(end.0, Ordering::AcqRel);
             }
@@ -348,6 +347,21 @@ impl PartitionLog {
         if let Some(end) = durable {
             self.queue_for_drain();
             self.call_on_durable(end);
+        }
+    }
+
+    /// Notes that everything below `end` is in segment files, of a log that skips the write-ahead log.
+    pub(crate) fn note_written(&self, end: Offset) {
+        self.durable_end.fetch_max(end.0, Ordering::AcqRel);
+        self.call_on_durable(end);
+    }
+
+    /// The end of what the drain may write: nothing that the write-ahead log could lose, and in the order of the log.
+    pub(crate) fn drainable_end(&self, state: &State) -> Offset {
+        let waits = !self.schedule.lock().undurable.is_empty();
+        match state.unlogged && !waits {
+            true => state.log_end,
+            false => self.durable_end_offset(),
         }
     }
 
@@ -375,6 +389,15 @@ impl PartitionLog {
                 schedule.queued = self.queue_until(due, false);
             }
             Queued::No | Queued::Waiting { .. } => {}
+        }
+    }
+
+    /// Puts the log into the drain's queue for at once, unless it waits there to be tried again.
+    fn queue_unlogged(&self) {
+        let mut schedule = self.schedule.lock();
+        if schedule.queued == Queued::No {
+            schedule.queued = Queued::Ready;
+            self.shared.drain.push_ready(self.arc());
         }
     }
 

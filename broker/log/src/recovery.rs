@@ -287,6 +287,9 @@ impl<'a> Replay<'a> {
                 log.finish();
                 self.topics_changed |= log.files.made_dir();
             }
+            if let Some((path, source)) = log.files.take_unwritten() {
+                return Err(LogError::Io { path, source });
+            }
             if let Some(cause) = log.entry.state.offline {
                 let partition = log.entry.partition.clone();
                 let offline = Offline { partition, cause };

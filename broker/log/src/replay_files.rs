@@ -35,6 +35,8 @@ pub(crate) struct ReplayFiles {
     /// Names were taken away, which a power loss may bring back.
     unlinked: bool,
     failed: bool,
+    /// What the write-ahead log has could not be written.
+    unwritten: Option<io::Error>,
 }
 
 impl ReplayFiles {
@@ -51,6 +53,7 @@ impl ReplayFiles {
             made_dir: false,
             unlinked: false,
             failed: false,
+            unwritten: None,
         }
     }
 
@@ -89,7 +92,7 @@ impl ReplayFiles {
                 Some(OfflineCause::SegmentMissing { base })
             }
             Err(error) => {
-                self.fail(&error);
+                self.fail(error);
                 None
             }
         }
@@ -125,8 +128,14 @@ impl ReplayFiles {
         }
         let run = std::mem::take(&mut self.run);
         if let Err(error) = self.write_run(&run) {
-            self.fail(&error);
+            self.unwritten.get_or_insert(error);
         }
+    }
+
+    /// The directory, and why something of the write-ahead log could not be written to it. The log must not go on then: it
+    /// would be recycled.
+    pub(crate) fn take_unwritten(&mut self) -> Option<(PathBuf, io::Error)> {
+        Some((self.dir.clone(), self.unwritten.take()?))
     }
 
     fn write_run(&mut self, run: &[u8]) -> io::Result<()> {
@@ -165,7 +174,7 @@ impl ReplayFiles {
             match self.fs.remove_file(&segment_file(&self.dir, base, kind)) {
                 Ok(()) => self.unlinked = true,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => self.fail(&error),
+                Err(error) => self.fail(error),
             }
         }
     }
@@ -211,7 +220,7 @@ impl ReplayFiles {
                 }
                 // Missing files are reported by whoever checked them.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => self.fail(&error),
+                Err(error) => self.fail(error),
             }
         }
         // What a power loss has brought back under the name of an empty segment is not of this log.
@@ -224,7 +233,7 @@ impl ReplayFiles {
             let text = state.epochs.to_text();
             match files::write_leader_epochs(&*self.fs, &self.dir, &text) {
                 Ok(()) => state.epochs_written = true,
-                Err(error) => self.fail(&error),
+                Err(error) => self.fail(error),
             }
         }
     }
@@ -259,10 +268,21 @@ impl ReplayFiles {
         Ok(changed)
     }
 
-    fn fail(&mut self, error: &io::Error) {
+    fn fail(&mut self, error: io::Error) {
+        if is_disk_full(&error) {
+            self.unwritten.get_or_insert(error);
+            return;
+        }
         tracing::error!(dir = %self.dir.display(), %error, "cannot recover the files of a partition");
         self.failed = true;
     }
+}
+
+fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 fn has_entries<E: IndexEntry>(file: &dyn File, count: u32) -> io::Result<bool> {
