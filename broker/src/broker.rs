@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill_client::net::{self, TcpListener};
-use tidemill_log::{LogDir, LogDirConfig, RecoveryReport};
+use tidemill_log::{LogDir, LogDirConfig, LogError, RecoveryReport};
 use tidemill_metadata::{
     BrokerEpoch, Command, LevelRange, Listener, Metadata, MetadataConfig, MetadataLog, NoPeers,
     Outcome,
@@ -32,6 +32,8 @@ use crate::server::Server;
 use crate::server::context::{ListenerName, RequestContext};
 use crate::server::memory::MemoryBudget;
 
+/// A start on a full disk looks again after so long.
+const SPACE_RETRY: Duration = Duration::from_secs(1);
 /// Connections that are still answering at shutdown are given this long.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -156,7 +158,7 @@ impl RunningBroker {
             || random.next_uuid(),
         )
         .await?;
-        let (logs, recovery) = LogDir::open(fs, log_dir_config(&config), clock.clone())?;
+        let (logs, recovery) = open_logs(fs, &config, &clock).await?;
         let epoch = register(&metadata, &config, &random, &listeners.addresses).await?;
         let groups = GroupCoordinator::new(config.group.clone(), clock.clone());
         let broker = Arc::new(Broker {
@@ -309,6 +311,23 @@ fn refuse_orphaned_logs(fs: &dyn Fs, config: &BrokerConfig) -> Result<(), StartE
         return Err(StartError::LogsWithoutMetadata(config.data_dir.clone()));
     }
     Ok(())
+}
+
+/// Opens the log directory. What is to be recovered needs space; nothing is lost by waiting for it.
+async fn open_logs(
+    fs: Arc<dyn Fs>,
+    config: &BrokerConfig,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Arc<LogDir>, RecoveryReport), LogError> {
+    loop {
+        match LogDir::open(fs.clone(), log_dir_config(config), clock.clone()) {
+            Err(error) if error.is_disk_full() => {
+                tracing::error!(%error, "no space to recover; waiting for some");
+                tokio::time::sleep(SPACE_RETRY).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 fn log_dir_config(config: &BrokerConfig) -> LogDirConfig {

@@ -332,20 +332,29 @@ impl Partition {
 
     /// Waits until every in-sync replica has what lies below `end`; false when the deadline comes first.
     pub(crate) async fn wait_committed(self: &Arc<Self>, end: Offset, deadline: Instant) -> bool {
+        self.wait_until(|| self.log.high_watermark() >= end, deadline)
+            .await
+    }
+
+    /// Waits until this broker has what lies below `end` for good; false when the deadline comes first.
+    pub(crate) async fn wait_durable(self: &Arc<Self>, end: Offset, deadline: Instant) -> bool {
+        self.wait_until(|| self.log.durable_end_offset() >= end, deadline)
+            .await
+    }
+
+    async fn wait_until(self: &Arc<Self>, is_so: impl Fn() -> bool, deadline: Instant) -> bool {
+        if is_so() {
+            return true;
+        }
         let news = Arc::new(Notify::new());
         loop {
-            if self.log.high_watermark() >= end {
-                return true;
-            }
             let _waiting = self.wait(&news);
-            if self.log.high_watermark() >= end {
+            if is_so() {
                 return true;
             }
-            if tokio::time::timeout_at(deadline, news.notified())
-                .await
-                .is_err()
-            {
-                return self.log.high_watermark() >= end;
+            let woken = tokio::time::timeout_at(deadline, news.notified()).await;
+            if woken.is_err() {
+                return is_so();
             }
         }
     }
@@ -387,8 +396,8 @@ impl Partition {
         };
         if advanced {
             self.log.set_high_watermark(durable);
-            self.waiters.wake();
         }
+        self.waiters.wake();
     }
 }
 

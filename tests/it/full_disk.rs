@@ -77,7 +77,8 @@ async fn a_topic_without_the_write_ahead_log_is_told_too() {
     disk.set_full(false);
     taken_again(&mut wire).await;
     let there = records(&mut wire).await;
-    assert_eq!(there, taken + 2);
+    // What was refused lay in memory already, and nobody knew whether it would be written: as after a time-out.
+    assert!((taken + 2..=taken + 3).contains(&there), "{there}");
     broker.restart().await;
     assert_eq!(records(&mut broker.wire().await).await, there);
 }
@@ -106,11 +107,11 @@ impl Drop for Tmpfs<'_> {
 }
 
 #[tokio::test]
-#[ignore = "red: replay takes a full disk for damage and quarantines the partition"]
 async fn a_real_disk_that_is_full() {
     let dir = tempdir().unwrap();
-    // Two files of the write-ahead log, two of the metadata's, some 50 MiB of segments.
-    let Some(mount) = Tmpfs::mount(dir.path(), "220m") else {
+    // Files of the write-ahead log and of the metadata's, some 50 MiB of segments, and two ballasts: the running
+    // broker may take up the first with files it prepares, the second is what a start needs to write the segments.
+    let Some(mount) = Tmpfs::mount(dir.path(), "260m") else {
         eprintln!(
             "mounting is not allowed here; the other tests use a disk that only says it is full"
         );
@@ -118,7 +119,9 @@ async fn a_real_disk_that_is_full() {
     };
     let data = mount.0.join("data");
     let ballast = mount.0.join("ballast");
+    let reserve = mount.0.join("reserve");
     std::fs::write(&ballast, vec![0; 20 << 20]).unwrap();
+    std::fs::write(&reserve, vec![0; 40 << 20]).unwrap();
     let broker = ChildBroker::start(&data, &[], &[]);
     let mut wire = broker.wire().await;
     wire.must_create("t", 1, &[]).await;
@@ -140,7 +143,11 @@ async fn a_real_disk_that_is_full() {
     // Whatever it takes: the broker comes back with every acknowledged record.
     let said = broker.kill9();
     assert!(said.contains("space"), "{said}");
-    let broker = ChildBroker::start(&data, &[], &[]);
+    let broker = ChildBroker::start_and(&data, move |said| {
+        if said.contains("no space") {
+            let _ = std::fs::remove_file(&reserve);
+        }
+    });
     let mut wire = broker.wire().await;
     let start = wire.list_offset("t", 0, -2).await.offset;
     assert!(start == 0 || trimming.is_ok(), "{start} {trimming:?}");
@@ -152,7 +159,6 @@ async fn a_real_disk_that_is_full() {
 
 /// A start needs a little space for what it writes down of itself: without it, it says so and waits.
 #[tokio::test]
-#[ignore = "red: replay takes a full disk for damage and quarantines the partition"]
 async fn a_start_on_a_full_disk_waits_for_space() {
     let dir = tempdir().unwrap();
     let Some(mount) = Tmpfs::mount(dir.path(), "260m") else {

@@ -172,7 +172,6 @@ async fn kill_9_loses_nothing_that_was_acknowledged() {
 
 /// `flush.messages` above 1 is what Kafka does: the page cache keeps it when only the process dies.
 #[tokio::test]
-#[ignore = "red: answers come before the drain has written the file"]
 async fn kill_9_loses_nothing_of_a_topic_without_the_write_ahead_log() {
     let dir = tempdir().unwrap();
     let broker = ChildBroker::start(dir.path(), &[], &[]);

@@ -247,20 +247,17 @@ async fn wait(
     };
     let deadline = Instant::now() + limit;
     let durable = broker.logs.wal().wait_durable(last);
-    let durable = tokio::time::timeout(DURABLE_WITHIN, durable).await;
+    let durable_by = Instant::now() + DURABLE_WITHIN;
+    let durable = tokio::time::timeout_at(durable_by, durable).await;
+    let logged = matches!(durable, Ok(Ok(())));
     for appended in appended {
-        let code = match &durable {
-            Err(_) | Ok(Err(_)) => ErrorCode::KafkaStorageError,
-            Ok(Ok(()))
-                if acks == -1
-                    && !appended
-                        .partition
-                        .wait_committed(appended.end, deadline)
-                        .await =>
-            {
-                ErrorCode::RequestTimedOut
-            }
-            Ok(Ok(())) => continue,
+        let (partition, end) = (&appended.partition, appended.end);
+        let code = if !logged || !partition.wait_durable(end, durable_by).await {
+            ErrorCode::KafkaStorageError
+        } else if acks == -1 && !partition.wait_committed(end, deadline).await {
+            ErrorCode::RequestTimedOut
+        } else {
+            continue;
         };
         let (topic, partition) = appended.at;
         let answer = &mut response.responses[topic].partition_responses[partition];

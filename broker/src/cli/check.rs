@@ -97,7 +97,8 @@ fn report(partitions: usize, verified: &Verified, flushed: bool) -> Result<(), F
         return Ok(());
     };
     let count = verified.faults.len();
-    let mut failure = Failure::new(format!("{count} faults in segment files")).cause(first.to_string());
+    let mut failure =
+        Failure::new(format!("{count} faults in segment files")).cause(first.to_string());
     for fault in verified.faults.iter().skip(1).take(20) {
         failure = failure.cause(fault.to_string());
     }
