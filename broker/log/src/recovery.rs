@@ -607,6 +607,9 @@ impl Replayed {
                 }
             }
         };
+        if self.entry.state.active().size > size {
+            self.files.take_in(base);
+        }
         if torn && self.entry.state.offline.is_none() {
             *torn_bytes += len - u64::from(self.entry.state.active().size).min(len);
         }

@@ -138,6 +138,14 @@ impl ReplayFiles {
         Some((self.dir.clone(), self.unwritten.take()?))
     }
 
+    /// Counts a segment as written here, whose bytes have skipped the write-ahead log: nobody has synced them.
+    pub(crate) fn take_in(&mut self, base: Offset) {
+        if let Err(error) = self.make_dir() {
+            self.unwritten.get_or_insert(error);
+        }
+        self.written.insert(base);
+    }
+
     fn write_run(&mut self, run: &[u8]) -> io::Result<()> {
         self.make_dir()?;
         self.written.insert(self.run_base);
