@@ -72,7 +72,7 @@ impl PartitionLog {
         pinned_bytes: usize,
     ) -> Result<AppendInfo, AppendError> {
         let config = self.config();
-        let bytes = check_batches(&batches, &config, origin, now_ms)?;
+        let bytes = check_batches(&self.shared, &batches, &config, origin, now_ms)?;
         if config.timestamp_type == TimestampType::LogAppendTime {
             for batch in &mut batches {
                 batch.set_log_append_time(now_ms);
@@ -101,6 +101,7 @@ impl PartitionLog {
 
 /// What needs no lock. Gives the bytes of all batches.
 fn check_batches(
+    shared: &Shared,
     batches: &[RecordBatch],
     config: &LogConfig,
     origin: AppendOrigin,
@@ -122,7 +123,7 @@ fn check_batches(
             });
         }
         if config.timestamp_type == TimestampType::CreateTime {
-            check_create_time(batch, config, now_ms)?;
+            check_create_time(shared, batch, config, now_ms)?;
         }
         bytes += batch.size_bytes();
     }
@@ -136,6 +137,7 @@ fn check_batches(
 /// The header's max timestamp tells whether any record is too new. Only a topic that bounds how old records may be has its batches
 /// opened. Records without a timestamp are fine.
 fn check_create_time(
+    shared: &Shared,
     batch: &RecordBatch,
     config: &LogConfig,
     now_ms: i64,
@@ -154,6 +156,7 @@ fn check_create_time(
     }
     if config.timestamp_before_max_ms != i64::MAX {
         let limit = config.max_message_bytes.saturating_mul(DECODED_FACTOR_MAX);
+        let _alone = shared.opens_alone(batch);
         for record in batch.records(DecodeLimit(limit))? {
             let timestamp = record?.timestamp;
             if timestamp >= 0 && !(earliest..=latest).contains(&timestamp) {

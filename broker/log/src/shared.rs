@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use tidemill_records::{Compression, RecordBatch};
 use tidemill_storage::clock::Clock;
 use tidemill_storage::fs::Fs;
 use tidemill_storage::wal::{Lsn, Wal, WalError};
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) checkpoint: CheckpointTrigger,
     pub(crate) counters: Counters,
     pub(crate) logs: Logs,
+    /// Held while a compressed batch is open, so that bombs of many connections take the memory of one.
+    opening: Mutex<()>,
     /// Partitions with appends that were not durable when they were made.
     awaiting: Mutex<Vec<Arc<PartitionLog>>>,
     /// What the write-ahead log last told to be durable. It tells before its own figure shows it.
@@ -81,6 +84,7 @@ impl Shared {
             checkpoint: CheckpointTrigger::default(),
             counters: Counters::default(),
             logs: Logs::default(),
+            opening: Mutex::new(()),
             awaiting: Mutex::new(Vec::new()),
             durable: AtomicU64::new(0),
             undrained_bytes: AtomicUsize::new(0),
@@ -89,6 +93,11 @@ impl Shared {
             failed: AtomicBool::new(false),
             next_number: AtomicU64::new(0),
         }
+    }
+
+    /// Waits until no other compressed batch is open; the guard is held while this one is.
+    pub(crate) fn opens_alone(&self, batch: &RecordBatch) -> Option<MutexGuard<'_, ()>> {
+        (batch.compression() != Compression::None).then(|| self.opening.lock())
     }
 
     /// A number that no other call gives: it names logs, and orders the use of files.

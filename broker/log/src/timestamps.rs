@@ -1,6 +1,8 @@
 //! Offsets by time: what ListOffsets asks.
 
-use tidemill_records::{DecodeLimit, LeaderEpoch, Offset, RecordBatch};
+use tidemill_records::{
+    CompressionError, DecodeLimit, LeaderEpoch, Offset, RecordBatch, RecordError,
+};
 use tidemill_storage::fs::OpenMode;
 
 use crate::error::ReadError;
@@ -12,8 +14,9 @@ use crate::state::State;
 
 /// One step of a search through batches.
 const SCAN_BYTES: usize = 1 << 20;
-/// What a batch may decompress to while we look for a record in it.
-const DECODE_LIMIT: DecodeLimit = DecodeLimit(128 << 20);
+/// What a batch may decompress to while we look for a record in it. Of one that becomes more, the answer is the first
+/// offset: whoever reads from there misses nothing.
+const DECODE_LIMIT: DecodeLimit = DecodeLimit(16 << 20);
 
 /// A record found by its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +124,7 @@ impl PartitionLog {
                 .iter()
                 .filter(|batch| batch.max_timestamp() >= timestamp)
             {
+                let _alone = self.shared.opens_alone(batch);
                 if let Some(found) = find_in_batch(batch, timestamp, first)? {
                     return Ok(Some(found));
                 }
@@ -152,14 +156,22 @@ fn find_in_batch(
     timestamp: i64,
     first: Offset,
 ) -> Result<Option<TimestampedOffset>, ReadError> {
-    for record in batch.records(DECODE_LIMIT)? {
+    let found = |offset, timestamp| TimestampedOffset {
+        offset,
+        timestamp,
+        leader_epoch: batch.leader_epoch(),
+    };
+    let records = match batch.records(DECODE_LIMIT) {
+        Err(RecordError::Compression(CompressionError::TooLarge { .. })) => {
+            let offset = batch.base_offset().max(first);
+            return Ok(Some(found(offset, batch.max_timestamp())));
+        }
+        records => records?,
+    };
+    for record in records {
         let record = record?;
         if record.timestamp >= timestamp && record.offset >= first {
-            return Ok(Some(TimestampedOffset {
-                offset: record.offset,
-                timestamp: record.timestamp,
-                leader_epoch: batch.leader_epoch(),
-            }));
+            return Ok(Some(found(record.offset, record.timestamp)));
         }
     }
     Ok(None)

@@ -507,6 +507,32 @@ async fn offsets_are_found_by_time() {
 }
 
 #[tokio::test]
+async fn a_batch_too_large_to_be_opened_is_found_by_time_as_a_whole() {
+    let bench = Bench::new();
+    let log = bench.create("t");
+    append(&log, batch_at(NOW_MS - 1_000, 2, 100));
+    // Two records of zeros, of a few KiB compressed.
+    let bomb = fill(
+        RecordBatchBuilder::new(Compression::Zstd),
+        NOW_MS,
+        2,
+        12 << 20,
+    );
+    assert!(bomb.size_bytes() < 64 << 10);
+    append(&log, bomb);
+    let later = log
+        .offset_for_timestamp(NOW_MS - 500, Offset(i64::MAX))
+        .expect("searched")
+        .expect("found");
+    assert_eq!((later.offset, later.timestamp >= NOW_MS), (Offset(2), true));
+    let largest = log
+        .max_timestamp(Offset(i64::MAX))
+        .expect("searched")
+        .expect("found");
+    assert!((Offset(2)..Offset(4)).contains(&largest.offset));
+}
+
+#[tokio::test]
 async fn a_torn_index_is_rebuilt() {
     let bench = Bench::new();
     let log = bench.create("t");
