@@ -19,7 +19,8 @@ use tidemill_storage::wal::Lsn;
 
 use crate::testing::*;
 use crate::{
-    AppendOrigin, LogConfig, LogDir, LogDirConfig, PartitionLog, RecoveryReport, verify_partition,
+    AppendOrigin, LogConfig, LogDir, LogDirConfig, PartitionLog, RecoveryReport, Verified,
+    verify_log_dir,
 };
 
 const TOPICS: usize = 3;
@@ -425,6 +426,8 @@ async fn run(seed: u64) {
         world.take_acks(dir.wal().durable());
         fs.crash();
         drop(dir);
+        let crashed = verified(&world, &fs.reboot());
+        assert!(crashed.faults.is_empty(), "seed {seed}: {crashed:?}");
         let first = topic_files(&recovered_disk(&world, &fs.reboot()));
         let again = fs.reboot();
         recovered_disk(&world, &again);
@@ -442,20 +445,16 @@ async fn run(seed: u64) {
     let (dir, report) = world.open(&fs);
     world.check_recovered(&dir, &report);
     dir.close().await.expect("closes");
-    for topic in 0..TOPICS {
-        let path = PathBuf::from(format!("/data/topics/{}-0", name(topic)));
-        if fs.read_dir(&path).is_ok() {
-            let verified = verify_partition(&fs, &path, true).expect("readable");
-            assert!(
-                verified.faults.is_empty(),
-                "seed {seed}: {:?}",
-                verified.faults
-            );
-        }
-    }
+    let verified = verified(&world, &fs);
+    assert!(verified.faults.is_empty(), "seed {seed}: {verified:?}");
+    assert_eq!(verified.unfinished_bytes, 0, "seed {seed}");
     let (dir, report) = world.open(&fs.reboot());
     assert!(report.clean);
     world.check_recovered(&dir, &report);
+}
+
+fn verified(world: &World, fs: &SimFs) -> Verified {
+    verify_log_dir(fs, &world.config).expect("readable")
 }
 
 /// One runtime for a range of seeds; ranges run in parallel as tests do.

@@ -57,4 +57,4 @@ pub use retention::RetentionReport;
 pub use sync::SyncError;
 pub use timestamps::TimestampedOffset;
 pub use transactions::AbortedTransaction;
-pub use verify::{FaultCause, FileFault, Verified, verify_partition};
+pub use verify::{FaultCause, FileFault, Verified, verify_log_dir};

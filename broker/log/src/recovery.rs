@@ -346,7 +346,7 @@ fn move_away(fs: &dyn Fs, dir: &Path, deleted: &Path, id: TopicId) -> io::Result
     files::move_away(fs, dir, deleted)
 }
 
-fn malformed(cause: FormatError) -> LogError {
+pub(crate) fn malformed(cause: FormatError) -> LogError {
     LogError::Malformed {
         what: "an entry of the write-ahead log",
         cause,

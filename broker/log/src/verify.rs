@@ -1,4 +1,6 @@
-//! Verifies a partition's files without changing them: what `tidemill check` does while the broker is stopped.
+//! Verifies the files of a log directory without changing them: what `tidemill check` does while the broker is stopped.
+
+mod expected;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,13 +8,19 @@ use std::path::{Path, PathBuf};
 use tidemill_records::{BatchError, Offset, RecordBatch};
 use tidemill_storage::fs::{Fs, OpenMode, read_exact_at};
 
-use crate::files::{FileKind, parse_segment_file, segment_file};
+use crate::config::LogDirConfig;
+use crate::error::LogError;
+use crate::files::{FileKind, parse_segment_file, partition_dir, segment_file};
 use crate::index::{IndexEntry, OffsetEntry, TimeEntry};
 use crate::scan::{Scan, ScanEnd};
 
-/// What the files of a partition hold.
+use expected::Expected;
+
+/// What the files of a log directory hold.
 #[derive(Debug, Default)]
 pub struct Verified {
+    /// Partitions that a start would find.
+    pub partitions: usize,
     /// Segments there.
     pub segments: usize,
     /// Whole batches, their checksums right.
@@ -23,7 +31,7 @@ pub struct Verified {
     pub bytes: u64,
     /// Entries of offset and time indexes that agree with the batches.
     pub index_entries: u64,
-    /// Bytes behind the last whole batch, which the write-ahead log completes.
+    /// Bytes behind the last whole batch, which the next start completes from the write-ahead log, or cuts off.
     pub unfinished_bytes: u64,
     /// What is wrong.
     pub faults: Vec<FileFault>,
@@ -55,6 +63,26 @@ pub enum FaultCause {
         /// What follows the batch before.
         expected: Offset,
     },
+    /// Bytes that were synced are not there.
+    #[error("the file has {bytes} bytes, and {synced} were synced")]
+    Short {
+        /// Bytes that it has.
+        bytes: u64,
+        /// Bytes that it had.
+        synced: u64,
+    },
+    /// Bytes that nobody wrote.
+    #[error("the segment ends here, the file goes on to byte {bytes}")]
+    Beyond {
+        /// Bytes that it has.
+        bytes: u64,
+    },
+    /// A segment with batches is not there.
+    #[error("the file is missing, and {synced} bytes were synced")]
+    SegmentMissing {
+        /// Bytes that it had.
+        synced: u32,
+    },
     /// A segment with batches lacks an index.
     #[error("the file is missing; the broker makes it anew when it reads the segment")]
     Missing,
@@ -79,35 +107,72 @@ pub enum FaultCause {
     },
 }
 
-/// Reads all files of the partition in `dir`. Before a flush the end of the last segment may be anything: the write-ahead
-/// log has it; with `flushed` all must be whole.
-pub fn verify_partition(fs: &dyn Fs, dir: &Path, flushed: bool) -> io::Result<Verified> {
-    let names = fs.read_dir(dir)?;
+/// Reads all segment files and indexes. What the last checkpoint says to be synced must be there and right; what was written
+/// after it is the next start's to settle, from the write-ahead log. The caller holds the directory's lock.
+pub fn verify_log_dir(fs: &dyn Fs, config: &LogDirConfig) -> Result<Verified, LogError> {
+    let mut verified = Verified::default();
+    let mut partitions: Vec<_> = expected::read(fs, config)?.into_iter().collect();
+    partitions.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    for (partition, expected) in partitions {
+        let dir = partition_dir(&config.dir, &partition);
+        verified.partitions += 1;
+        verify_partition(fs, &dir, &expected, &mut verified)
+            .map_err(|source| LogError::Io { path: dir, source })?;
+    }
+    Ok(verified)
+}
+
+fn verify_partition(
+    fs: &dyn Fs,
+    dir: &Path,
+    expected: &Expected,
+    verified: &mut Verified,
+) -> io::Result<()> {
+    let names = match fs.read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        names => names?,
+    };
     let names = names.iter().map(|entry| entry.name.to_string_lossy());
     let mut bases: Vec<Offset> = names
         .filter_map(|name| parse_segment_file(&name, FileKind::Log))
         .collect();
     bases.sort_unstable();
-    let mut verified = Verified::default();
+    for &(base, _) in &expected.segments {
+        if let Some((synced @ 1.., _)) = expected.certain(base)
+            && bases.binary_search(&base).is_err()
+        {
+            let path = segment_file(dir, base, FileKind::Log);
+            verified.fault(path, 0, FaultCause::SegmentMissing { synced });
+        }
+    }
+    let first = expected
+        .segments
+        .first()
+        .map_or(Offset::ZERO, |segment| segment.0);
     let mut next = Offset::ZERO;
-    for (at, base) in bases.iter().enumerate() {
+    // What lies before the log's first segment was dropped, and nobody reads it.
+    for base in bases.into_iter().filter(|base| *base >= first) {
+        let (synced, whole) = expected.certain(base).unwrap_or((0, false));
         let segment = Segment {
             fs,
             dir,
-            base: *base,
-            settled: flushed || at + 1 < bases.len(),
+            base,
+            synced: synced.into(),
+            whole: whole && synced > 0,
         };
-        next = segment.verify(next, &mut verified)?;
+        next = segment.verify(next, verified)?;
     }
-    Ok(verified)
+    Ok(())
 }
 
 struct Segment<'a> {
     fs: &'a dyn Fs,
     dir: &'a Path,
     base: Offset,
-    /// Nothing may be unfinished.
-    settled: bool,
+    /// Bytes that must be there and right.
+    synced: u64,
+    /// They are all of it, and the indexes tell of all of them.
+    whole: bool,
 }
 
 impl Segment<'_> {
@@ -117,16 +182,27 @@ impl Segment<'_> {
         let path = segment_file(self.dir, self.base, FileKind::Log);
         let file = self.fs.open(&path, OpenMode::Read)?;
         let len = file.len()?;
-        let mut offsets = self.index::<OffsetEntry>(FileKind::Index, len > 0, verified)?;
-        let mut times = self.index::<TimeEntry>(FileKind::TimeIndex, len > 0, verified)?;
+        let mut offsets = self.index::<OffsetEntry>(FileKind::Index, verified)?;
+        let mut times = self.index::<TimeEntry>(FileKind::TimeIndex, verified)?;
         verified.segments += 1;
         let mut next = next.max(self.base);
         let mut largest = -1;
         let mut scan = Scan::new(&*file, 0, len);
-        let end = loop {
+        let (at, cause) = loop {
             let position = scan.position();
-            let (at, cause) = match scan.next_batch() {
-                Ok(None) => break position,
+            match scan.next_batch() {
+                Ok(None) if position < self.synced => {
+                    let (bytes, synced) = (len, self.synced);
+                    break (position, FaultCause::Short { bytes, synced });
+                }
+                Ok(None) => {
+                    offsets.end(verified, OffsetEntry::fault);
+                    times.end(verified, TimeEntry::fault);
+                    return Ok(next);
+                }
+                _ if self.whole && position >= self.synced => {
+                    break (position, FaultCause::Beyond { bytes: len });
+                }
                 Ok(Some(batch)) if batch.base_offset() >= next => {
                     next = batch.next_offset();
                     largest = largest.max(batch.max_timestamp());
@@ -135,26 +211,18 @@ impl Segment<'_> {
                     verified.batches += 1;
                     verified.records += batch.record_count() as u64;
                     verified.bytes += batch.size_bytes() as u64;
-                    continue;
                 }
                 Ok(Some(batch)) => {
                     let (found, expected) = (batch.base_offset(), next);
-                    (position, FaultCause::Order { found, expected })
+                    break (position, FaultCause::Order { found, expected });
                 }
-                Err(ScanEnd::Bad(error)) => (position, error.into()),
+                Err(ScanEnd::Bad(error)) => break (position, error.into()),
                 Err(ScanEnd::Io(error)) => return Err(error),
-            };
-            if self.settled {
-                verified.fault(path, at, cause);
-            } else {
-                verified.unfinished_bytes += len - at;
             }
-            break at;
         };
-        // What lies beyond the batches is the write-ahead log's to settle.
-        if self.settled && end == len {
-            offsets.end(verified, OffsetEntry::fault);
-            times.end(verified, TimeEntry::fault);
+        match at < self.synced || self.whole {
+            true => verified.fault(path, at, cause),
+            false => verified.unfinished_bytes += len - at,
         }
         Ok(next)
     }
@@ -162,16 +230,15 @@ impl Segment<'_> {
     fn index<E: IndexEntry>(
         &self,
         kind: FileKind,
-        needed: bool,
         verified: &mut Verified,
     ) -> io::Result<Index<E>> {
         let path = segment_file(self.dir, self.base, kind);
         let mut bytes = Vec::new();
         match self.fs.open(&path, OpenMode::Read) {
+            // Until then it may hold anything.
+            _ if !self.whole => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if needed && self.settled {
-                    verified.fault(path.clone(), 0, FaultCause::Missing);
-                }
+                verified.fault(path.clone(), 0, FaultCause::Missing);
             }
             file => {
                 let file = file?;
@@ -180,7 +247,7 @@ impl Segment<'_> {
             }
         }
         let entries = bytes.chunks_exact(E::BYTES);
-        if self.settled && !entries.remainder().is_empty() {
+        if !entries.remainder().is_empty() {
             let at = bytes.len() - entries.remainder().len();
             verified.fault(path.clone(), at as u64, FaultCause::Torn);
         }
@@ -278,17 +345,6 @@ impl Verified {
             position,
             cause,
         });
-    }
-
-    /// Adds what another partition's files hold.
-    pub fn add(&mut self, other: Verified) {
-        self.segments += other.segments;
-        self.batches += other.batches;
-        self.records += other.records;
-        self.bytes += other.bytes;
-        self.index_entries += other.index_entries;
-        self.unfinished_bytes += other.unfinished_bytes;
-        self.faults.extend(other.faults);
     }
 }
 

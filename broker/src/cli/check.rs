@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidemill_log::{LogDir, LogDirConfig, Verified, verify_partition};
+use tidemill_log::{LogDir, LogDirConfig, Verified, verify_log_dir};
 use tidemill_storage::clock::SystemClock;
 use tidemill_storage::fs::{Fs, RealFs};
 
@@ -35,9 +35,9 @@ pub(super) async fn run(args: CheckArgs) -> Result<(), Failure> {
     if args.flush {
         flush(&fs, dir).await?;
     }
-    let (partitions, verified) = verify(&*fs, dir, args.flush)
+    let verified = verify_log_dir(&*fs, &LogDirConfig::new(dir))
         .map_err(|error| Failure::new(format!("cannot read {}", dir.display())).because(&error))?;
-    report(partitions, &verified, args.flush)
+    report(&verified)
 }
 
 /// Recovers as a start of the broker would, and closes in order.
@@ -60,36 +60,24 @@ async fn flush(fs: &Arc<dyn Fs>, dir: &Path) -> Result<(), Failure> {
     }
 }
 
-fn verify(fs: &dyn Fs, dir: &Path, flushed: bool) -> std::io::Result<(usize, Verified)> {
-    let (mut partitions, mut all) = (0, Verified::default());
-    let topics = dir.join("topics");
-    for entry in fs.read_dir(&topics)? {
-        if !entry.is_dir || entry.name.to_string_lossy().ends_with("-delete") {
-            continue;
-        }
-        partitions += 1;
-        all.add(verify_partition(fs, &topics.join(&entry.name), flushed)?);
-    }
-    Ok((partitions, all))
-}
-
 /// A closed stderr is no reason to stop checking.
 fn say(line: &str) {
     let _ = super::output::note(line);
 }
 
-fn report(partitions: usize, verified: &Verified, flushed: bool) -> Result<(), Failure> {
+fn report(verified: &Verified) -> Result<(), Failure> {
     say(&format!(
-        "{partitions} partitions, {} segments, {} batches, {} records, {} index entries, {} bytes verified",
+        "{} partitions, {} segments, {} batches, {} records, {} index entries, {} bytes verified",
+        verified.partitions,
         verified.segments,
         verified.batches,
         verified.records,
         verified.index_entries,
         verified.bytes
     ));
-    if verified.unfinished_bytes > 0 && !flushed {
+    if verified.unfinished_bytes > 0 {
         say(&format!(
-            "{} bytes at the ends are not whole yet; the next start, or --flush, takes them from the write-ahead log",
+            "{} bytes were written after the last checkpoint and are not whole yet; the next start, or --flush, takes them from the write-ahead log",
             verified.unfinished_bytes
         ));
     }

@@ -1,23 +1,22 @@
-use std::path::Path;
-
 use tidemill_storage::fs::SimFs;
+use tidemill_storage::wal::Lsn;
 
 use super::*;
 use crate::testing::*;
 
 /// A closed directory with one partition of several segments.
-async fn closed() -> (SimFs, PathBuf) {
+async fn closed() -> SimFs {
     let bench = Bench::new();
     let log = bench.create("t");
     for at in 0..60 {
         append(&log, batch_at(NOW_MS + at, 2, 50 + at as usize * 7 % 300));
     }
     bench.dir.close().await.expect("closes");
-    (bench.fs.reboot(), PathBuf::from("/data/topics/t-0"))
+    bench.fs.reboot()
 }
 
-fn verify(fs: &SimFs, dir: &Path) -> Verified {
-    verify_partition(fs, dir, true).expect("readable")
+fn verify(fs: &SimFs) -> Verified {
+    verify_log_dir(fs, &dir_config()).expect("readable")
 }
 
 fn largest(fs: &SimFs, extension: &str) -> PathBuf {
@@ -31,8 +30,8 @@ fn largest(fs: &SimFs, extension: &str) -> PathBuf {
 
 #[tokio::test]
 async fn whole_files_have_no_faults() {
-    let (fs, dir) = closed().await;
-    let verified = verify(&fs, &dir);
+    let fs = closed().await;
+    let verified = verify(&fs);
     assert!(verified.faults.is_empty(), "{:?}", verified.faults);
     assert_eq!((verified.batches, verified.records), (60, 120));
     assert!(verified.segments > 3);
@@ -42,7 +41,7 @@ async fn whole_files_have_no_faults() {
 
 #[tokio::test]
 async fn a_flipped_bit_is_found_in_every_file_wherever_it_lies() {
-    let (fs, dir) = closed().await;
+    let fs = closed().await;
     let mut found = 0;
     for extension in ["log", "index", "timeindex"] {
         let path = largest(&fs, extension);
@@ -51,7 +50,7 @@ async fn a_flipped_bit_is_found_in_every_file_wherever_it_lies() {
         for position in (0..len).step_by(5) {
             let damaged = fs.clone_disk();
             damaged.flip_bit(&path, position, 3).expect("flips");
-            let verified = verify(&damaged, &dir);
+            let verified = verify(&damaged);
             // A batch's checksum does not cover its base offset and leader epoch; the former an index may tell.
             let covered = extension != "log" || verified.faults.iter().any(|f| f.path == path);
             if !covered {
@@ -68,30 +67,83 @@ async fn a_flipped_bit_is_found_in_every_file_wherever_it_lies() {
 
 #[tokio::test]
 async fn a_missing_or_torn_index_is_told() {
-    let (fs, dir) = closed().await;
+    let fs = closed().await;
     let path = largest(&fs, "index");
     let torn = fs.clone_disk();
     let file = torn.open(&path, OpenMode::ReadWrite).expect("opens");
     file.set_len(file.len().expect("a length") - 3)
         .expect("cut");
-    let faults = verify(&torn, &dir).faults;
+    let faults = verify(&torn).faults;
     assert!(matches!(faults[0].cause, FaultCause::Torn), "{faults:?}");
     let missing = fs.clone_disk();
     missing.remove_file(&path).expect("removed");
-    let faults = verify(&missing, &dir).faults;
+    let faults = verify(&missing).faults;
     assert!(matches!(faults[0].cause, FaultCause::Missing), "{faults:?}");
 }
 
 #[tokio::test]
-async fn the_end_may_be_unfinished_until_it_is_flushed() {
-    let (fs, dir) = closed().await;
+async fn what_was_synced_must_be_there_to_its_last_byte() {
+    let fs = closed().await;
     let mut logs: Vec<_> = fs.contents().into_iter().map(|(path, _)| path).collect();
     logs.retain(|path| path.extension().is_some_and(|found| found == "log"));
     let last = logs.iter().max().expect("a segment");
-    let file = fs.open(last, OpenMode::ReadWrite).expect("opens");
-    file.set_len(file.len().expect("a length") - 10)
-        .expect("cut");
-    let unfinished = verify_partition(&fs, &dir, false).expect("readable");
-    assert!(unfinished.faults.is_empty() && unfinished.unfinished_bytes > 0);
-    assert_eq!(verify(&fs, &dir).faults.len(), 1);
+    let changed = |change: &dyn Fn(&dyn tidemill_storage::fs::File, u64)| {
+        let disk = fs.clone_disk();
+        let file = disk.open(last, OpenMode::ReadWrite).expect("opens");
+        change(&*file, file.len().expect("a length"));
+        let mut faults = verify(&disk).faults;
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        faults.remove(0).cause
+    };
+    let cut = changed(&|file, len| file.set_len(len - 10).expect("cut"));
+    assert!(matches!(cut, FaultCause::Batch(_)), "{cut:?}");
+    let emptied = changed(&|file, _| file.set_len(0).expect("cut"));
+    assert!(
+        matches!(
+            emptied,
+            FaultCause::Short {
+                bytes: 0,
+                synced: 1..
+            }
+        ),
+        "{emptied:?}"
+    );
+    let grown = changed(&|file, len| file.set_len(len + 10).expect("grown"));
+    assert!(matches!(grown, FaultCause::Beyond { .. }), "{grown:?}");
+    let missing = fs.clone_disk();
+    missing.remove_file(last).expect("removed");
+    let faults = verify(&missing).faults;
+    assert!(
+        matches!(faults[0].cause, FaultCause::SegmentMissing { .. }),
+        "{faults:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_only_the_write_ahead_log_has_may_be_unfinished() {
+    let bench = Bench::new();
+    let log = bench.create("t");
+    append(&log, batch(2, 100));
+    bench.drain_and_evict(&log).await;
+    let file = bench
+        .fs
+        .contents()
+        .into_iter()
+        .map(|(path, _)| path)
+        .find(|path| path.extension().is_some_and(|found| found == "log"))
+        .expect("a segment");
+    let file = bench.fs.open(&file, OpenMode::ReadWrite).expect("opens");
+    file.set_len(file.len().expect("a length") + 10)
+        .expect("grown");
+    assert_eq!(verify(&bench.fs).faults.len(), 1);
+    append(&log, batch(2, 100));
+    let wal = bench.dir.wal();
+    while verify(&bench.fs).unfinished_bytes == 0 {
+        let durable = wal.durable();
+        wal.wait_durable(Lsn(durable.0 + 1)).await.expect("durable");
+    }
+    let verified = verify(&bench.fs);
+    assert!(verified.faults.is_empty(), "{:?}", verified.faults);
+    assert!(verified.unfinished_bytes > 0);
+    assert_eq!(verified.partitions, 1);
 }

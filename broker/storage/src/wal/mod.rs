@@ -286,6 +286,16 @@ impl Wal {
         ))
     }
 
+    /// What [`Wal::open`] would visit, without changing anything. The caller holds the lock.
+    pub fn read<E>(
+        fs: &dyn Fs,
+        config: &WalConfig,
+        from: Lsn,
+        visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<(), E>,
+    ) -> Result<WalRecovery, WalOpenError<E>> {
+        recovery::read(fs, config, from, visit)
+    }
+
     /// The largest payload that [`Wal::append`] takes.
     pub fn payload_bytes_max(&self) -> u64 {
         self.shared.payload_bytes_max()

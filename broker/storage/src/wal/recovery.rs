@@ -47,12 +47,35 @@ pub(super) fn open<E>(
     from: Lsn,
     visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<(), E>,
 ) -> Result<Opened, WalOpenError<E>> {
+    make_dir(fs.as_ref(), &config.dir).map_err(io_fault(&config.dir))?;
     let names = read_names(fs.as_ref(), &config.dir)?;
-    let found = open_needed(fs.as_ref(), config, &names, from)?;
+    let found = open_needed(fs.as_ref(), config, &names, from, OpenMode::ReadWrite)?;
     let mut replay = Replay::new(from);
     replay.run(&found, visit)?;
     replay.make_tail_durable(&found)?;
     Ok(prepare_directory(fs, config, names, found, &replay)?)
+}
+
+/// The pass over the entries alone: nothing is made, written or synced.
+pub(super) fn read<E>(
+    fs: &dyn Fs,
+    config: &WalConfig,
+    from: Lsn,
+    visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<(), E>,
+) -> Result<WalRecovery, WalOpenError<E>> {
+    let names = read_names(fs, &config.dir)?;
+    let found = open_needed(fs, config, &names, from, OpenMode::Read)?;
+    let mut replay = Replay::new(from);
+    replay.run(&found, visit)?;
+    Ok(replay.recovery)
+}
+
+fn make_dir(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+    fs.create_dir_all(dir)?;
+    match dir.parent() {
+        Some(parent) if parent != Path::new("") => fs.sync_dir(parent),
+        _ => fs.sync_dir(Path::new(".")),
+    }
 }
 
 struct Names {
@@ -69,20 +92,19 @@ fn io_fault(path: &Path) -> impl Fn(io::Error) -> WalFault {
     }
 }
 
-/// The names in the directory, which is made when missing.
+/// The names in the directory; none where it is missing.
 fn read_names(fs: &dyn Fs, dir: &Path) -> Result<Names, WalFault> {
     let read = || -> io::Result<Names> {
-        fs.create_dir_all(dir)?;
-        match dir.parent() {
-            Some(parent) if parent != Path::new("") => fs.sync_dir(parent)?,
-            _ => fs.sync_dir(Path::new("."))?,
-        }
         let mut names = Names {
             live: Vec::new(),
             spares: Vec::new(),
             unfinished: Vec::new(),
         };
-        for entry in fs.read_dir(dir)? {
+        let entries = match fs.read_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            entries => entries?,
+        };
+        for entry in entries {
             match entry.name.to_str().and_then(Name::parse) {
                 Some(Name::Live { base }) => names.live.push(base),
                 Some(Name::Spare { number }) => names.spares.push(number),
@@ -119,6 +141,7 @@ fn open_needed(
     config: &WalConfig,
     names: &Names,
     from: Lsn,
+    mode: OpenMode,
 ) -> Result<Vec<Found>, WalFault> {
     let missing = |first: Option<u64>| WalFault::Missing {
         dir: config.dir.clone(),
@@ -131,7 +154,7 @@ fn open_needed(
     }
     let mut found: Vec<Found> = Vec::new();
     for &base in &names.live[older.saturating_sub(1)..] {
-        let file = open_file(fs, &config.dir, base)?;
+        let file = open_file(fs, &config.dir, base, mode)?;
         if let Some(before) = found.last_mut() {
             before.end = before.end.min(base);
         }
@@ -143,11 +166,9 @@ fn open_needed(
     }
 }
 
-fn open_file(fs: &dyn Fs, dir: &Path, base: u64) -> Result<Found, WalFault> {
+fn open_file(fs: &dyn Fs, dir: &Path, base: u64, mode: OpenMode) -> Result<Found, WalFault> {
     let path = Name::Live { base }.path(dir);
-    let file = fs
-        .open(&path, OpenMode::ReadWrite)
-        .map_err(io_fault(&path))?;
+    let file = fs.open(&path, mode).map_err(io_fault(&path))?;
     let mut bytes = [0; FILE_HEADER_BYTES];
     let read = file.read_at(&mut bytes, 0).map_err(io_fault(&path))?;
     let header = match FileHeader::decode(&bytes[..read]) {
