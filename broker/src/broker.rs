@@ -387,7 +387,7 @@ async fn follow_metadata(
 ) {
     broker
         .partitions
-        .delete_strays(&images.borrow(), &broker.logs);
+        .sort_out_strays(&images.borrow(), &broker.logs);
     loop {
         tokio::select! {
             changed = images.changed() => if changed.is_err() { return },

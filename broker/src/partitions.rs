@@ -114,16 +114,27 @@ impl Partitions {
         changes
     }
 
-    /// Deletes logs of topics that the metadata no longer knows: a deletion that was agreed on and then cut
-    /// short by a crash. Called once, at start.
-    pub(crate) fn delete_strays(&self, image: &MetadataImage, logs: &LogDir) {
+    /// Deletes logs of deleted topics: a deletion that was agreed on and then cut short by a crash. A log of a topic that the
+    /// metadata never deleted is put aside: then the metadata lacks something. Called once, at start.
+    pub(crate) fn sort_out_strays(&self, image: &MetadataImage, logs: &LogDir) {
         for log in logs.partitions() {
             if image.topic_by_id(log.topic_id()).is_some() {
                 continue;
             }
-            tracing::info!(partition = %log.partition(), "deleting the log of a deleted topic");
-            if let Err(error) = logs.delete(log.partition()) {
-                tracing::error!(partition = %log.partition(), %error, "cannot delete the log");
+            let (partition, topic_id) = (log.partition(), log.topic_id());
+            let result = if image.was_deleted(topic_id) {
+                tracing::info!(%partition, "deleting the log of a deleted topic");
+                logs.delete(partition)
+            } else {
+                tracing::error!(
+                    %partition, %topic_id, end = %log.log_end_offset(), dir = %log.dir().display(),
+                    "the metadata does not know this topic, and never deleted it: meta/ lacks something. Its files are \
+                     kept under the name <partition>.<topic id>-stray; restore meta/ from a copy to have it back"
+                );
+                logs.put_aside(partition)
+            };
+            if let Err(error) = result {
+                tracing::error!(%partition, %error, "cannot take the log away");
             }
         }
     }

@@ -339,7 +339,7 @@ fn encode_entry(
     state.producers.encode(out);
 }
 
-fn encode_offline(cause: Option<OfflineCause>, out: &mut Vec<u8>) {
+pub(crate) fn encode_offline(cause: Option<OfflineCause>, out: &mut Vec<u8>) {
     let (kind, offset, first, second) = match cause {
         None => (0, Offset::ZERO, 0, 0),
         Some(OfflineCause::SegmentMissing { base }) => (1, base, 0, 0),
@@ -359,7 +359,7 @@ fn encode_offline(cause: Option<OfflineCause>, out: &mut Vec<u8>) {
     }
 }
 
-fn decode_offline(reader: &mut Reader<'_>) -> Result<Option<OfflineCause>, FormatError> {
+pub(crate) fn decode_offline(reader: &mut Reader<'_>) -> Result<Option<OfflineCause>, FormatError> {
     let kind = reader.u8()?;
     if kind == 0 {
         return Ok(None);

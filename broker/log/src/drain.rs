@@ -87,9 +87,13 @@ pub(crate) enum FileChangeKind {
     /// Segments that are dropped, by base offset.
     Unlink(Vec<Offset>),
     /// A segment that is cut to `len`, whose indexes are to be written anew.
-    Cut { base: Offset, len: u64 },
+    Cut {
+        base: Offset,
+        len: u64,
+    },
     /// The partition is gone.
     RemovePartition,
+    PutAside,
 }
 
 impl DrainQueue {
@@ -208,7 +212,7 @@ pub(crate) async fn run(shared: Arc<Shared>, graveyard: Vec<PathBuf>) {
             Work::Command(Command::Change(change)) => drain.change(change).await,
             Work::Command(Command::StartLogging(log)) => drain.start_logging(&log),
             Work::Drain(log, ticket) => {
-                drain.drain(&log, ticket);
+                drain.drain(&log, ticket).await;
             }
             Work::Sync(log) => drain.sync(&log),
             Work::Remove => drain.remove_some(),
@@ -289,7 +293,7 @@ impl Drain {
             .map(|entry| (entry.log, Some(entry.ticket)));
         let mut whole = true;
         for (log, ticket) in ready.chain(waiting) {
-            whole &= self.drain(&log, ticket);
+            whole &= self.drain(&log, ticket).await;
             self.evict();
         }
         for reply in replies {
@@ -299,14 +303,25 @@ impl Drain {
     }
 
     /// Writes what is durable of one log. False when it cannot be written now.
-    fn drain(&mut self, log: &Arc<PartitionLog>, ticket: Option<u64>) -> bool {
+    async fn drain(&mut self, log: &Arc<PartitionLog>, ticket: Option<u64>) -> bool {
         if !log.leave_queue(ticket) {
             return true;
         }
         while let Some(run) = log.take_run() {
             match write_run(log, &run) {
                 Ok(()) => self.finish(log, run),
-                Err(error) => {
+                Err(RunError::Damage(cause)) => {
+                    log.abandon_run(&run);
+                    // These bytes are good, and are written once a restart would know of the damage all the same.
+                    let told = match log.quarantine(cause) {
+                        Ok(lsn) => self.shared.wal.wait_durable(lsn).await,
+                        Err(error) => Err(error),
+                    };
+                    if told.is_err() {
+                        return false;
+                    }
+                }
+                Err(RunError::Io(error)) => {
                     log.abandon_run(&run);
                     Counters::add(&self.shared.counters.drain_errors, 1);
                     let partition = log.partition();
@@ -391,6 +406,7 @@ impl Drain {
             }
             FileChangeKind::Cut { base, len } => cut_segment(log, *base, *len),
             FileChangeKind::RemovePartition => self.remove_partition(log),
+            FileChangeKind::PutAside => self.put_aside(log),
         };
         if let Err(error) = result {
             // Replay or `check` finds what is left; until then it only takes space.
@@ -408,6 +424,15 @@ impl Drain {
             }
         });
         log.queue_now();
+    }
+
+    fn put_aside(&self, log: &PartitionLog) -> io::Result<()> {
+        let aside = files::stray_dir(&self.shared.config.dir, log.partition(), log.topic_id());
+        self.shared.open_files.forget_log(log.number);
+        if files::put_aside(&*self.shared.fs, &log.dir(), &aside)? {
+            self.shared.checkpoint.note_topics_unsynced();
+        }
+        Ok(())
     }
 
     fn remove_partition(&mut self, log: &PartitionLog) -> io::Result<()> {
@@ -655,7 +680,24 @@ impl Run {
     }
 }
 
-fn write_run(log: &PartitionLog, run: &Run) -> io::Result<()> {
+/// Why a run was not written.
+enum RunError {
+    /// The segment's file lacks something of what was written before.
+    Damage(OfflineCause),
+    Io(io::Error),
+}
+
+impl From<io::Error> for RunError {
+    fn from(error: io::Error) -> RunError {
+        let damage = error.get_ref().and_then(|cause| cause.downcast_ref());
+        match damage {
+            Some(cause) => RunError::Damage(*cause),
+            None => RunError::Io(error),
+        }
+    }
+}
+
+fn write_run(log: &PartitionLog, run: &Run) -> Result<(), RunError> {
     if run.makes_dir {
         make_dir(log)?;
     }
@@ -716,7 +758,7 @@ fn make_dir(log: &PartitionLog) -> io::Result<()> {
 }
 
 /// The log file of a run's segment: made with its first bytes, and from then on at least as long as what was written. A file that
-/// is not is written to all the same, for these bytes are good; the partition is quarantined.
+/// is not is written to only when the partition is in quarantine.
 fn segment_log(log: &PartitionLog, run: &Run) -> io::Result<Arc<dyn File>> {
     let base = run.base;
     log.open_or(base, FileKind::Log, || {
@@ -724,20 +766,22 @@ fn segment_log(log: &PartitionLog, run: &Run) -> io::Result<Arc<dyn File>> {
         if run.position == 0 {
             return create_empty(log, &path);
         }
+        if log.offline().is_some() {
+            return log.shared.fs.open(&path, OpenMode::Create);
+        }
         let file = match log.shared.fs.open(&path, OpenMode::ReadWrite) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                log.quarantine(OfflineCause::SegmentMissing { base });
-                return log.shared.fs.open(&path, OpenMode::Create);
+                return Err(io::Error::other(OfflineCause::SegmentMissing { base }));
             }
             file => file?,
         };
         let (bytes, synced) = (file.len()?, u64::from(run.position));
         if bytes < synced {
-            log.quarantine(OfflineCause::SegmentShort {
+            return Err(io::Error::other(OfflineCause::SegmentShort {
                 base,
                 bytes,
                 synced,
-            });
+            }));
         }
         Ok(file)
     })

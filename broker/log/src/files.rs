@@ -63,6 +63,11 @@ pub(crate) fn deleted_dir(data_dir: &Path, partition: &TopicPartition, id: Topic
     topics_dir(data_dir).join(format!("{partition}.{}{DELETED_SUFFIX}", id.0.simple()))
 }
 
+/// What a partition's directory is called that nobody knows, as Kafka calls it.
+pub(crate) fn stray_dir(data_dir: &Path, partition: &TopicPartition, id: TopicId) -> PathBuf {
+    topics_dir(data_dir).join(format!("{partition}.{}-stray", id.0.simple()))
+}
+
 /// The partition that a directory's name gives.
 pub(crate) fn parse_partition_dir(name: &str) -> Option<TopicPartition> {
     let (topic, partition) = name.rsplit_once('-')?;
@@ -96,6 +101,15 @@ pub(crate) fn move_away(fs: &dyn Fs, dir: &Path, deleted: &Path) -> io::Result<b
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         // Moved away before; a crash brought the name back, or it was made anew.
         Err(_) if fs.read_dir(deleted).is_ok() => fs.remove_dir_all(dir).map(|()| true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes a partition's directory out of the way and keeps it. False when it was not there.
+pub(crate) fn put_aside(fs: &dyn Fs, dir: &Path, aside: &Path) -> io::Result<bool> {
+    match fs.rename(dir, aside) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -126,17 +126,31 @@ impl LogDir {
     /// Forgets a log at once; its files are removed in the background once the write-ahead log knows. Who still holds
     /// it can append no more.
     pub fn delete(&self, partition: &TopicPartition) -> Result<(), LogError> {
+        self.forget(partition, false)
+    }
+
+    /// Like [`LogDir::delete`], but its files stay, in a directory of another name. For a log that is whole in its files, as after
+    /// a start.
+    pub fn put_aside(&self, partition: &TopicPartition) -> Result<(), LogError> {
+        self.forget(partition, true)
+    }
+
+    fn forget(&self, partition: &TopicPartition, aside: bool) -> Result<(), LogError> {
         let mut logs = self.shared.logs.change();
         let log = logs.get(partition).cloned();
         let log = log.ok_or_else(|| LogError::NoSuchPartition(partition.clone()))?;
         log.with_state(|state| {
-            let lsn = log.log_change(state, Change::Delete)?;
+            let lsn = log.log_change(state, Change::Delete { aside })?;
             state.deleted = true;
             state.cuts += 1;
             let undrained = state.undrained_bytes();
             self.shared.sub_undrained(undrained);
             self.shared.sub_cached(state.tail.clear());
-            log.change_files(state, lsn, FileChangeKind::RemovePartition);
+            let kind = match aside {
+                true => FileChangeKind::PutAside,
+                false => FileChangeKind::RemovePartition,
+            };
+            log.change_files(state, lsn, kind);
             Ok::<_, WalError>(())
         })?;
         logs.remove(partition);

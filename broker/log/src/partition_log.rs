@@ -426,10 +426,15 @@ impl PartitionLog {
         Queued::Waiting { ticket }
     }
 
-    /// Takes the log out of service: its files are not what they must be.
-    pub(crate) fn quarantine(&self, cause: OfflineCause) {
-        self.with_state(|state| state.offline = Some(cause));
+    /// Takes the log out of service: its files are not what they must be. Gives the place in the write-ahead log that says
+    /// so: until that is durable nothing may be written over what tells of the damage.
+    pub(crate) fn quarantine(&self, cause: OfflineCause) -> Result<Lsn, WalError> {
+        let logged = self.with_state(|state| {
+            state.offline = Some(cause);
+            self.log_change(state, Change::Offline { cause })
+        });
         tracing::error!(partition = %self.partition, %cause, "partition quarantined");
+        logged
     }
 
     /// The drain turns to the log: true unless the queue's entry is an old one. What becomes durable from here on

@@ -85,6 +85,10 @@ pub(crate) fn recover(
         WalOpenError::Log(fault) => LogError::WalFault(fault),
         WalOpenError::Visit(error) => error,
     })?;
+    if wal_recovery.torn {
+        let end = wal_recovery.end;
+        tracing::warn!(%end, "the write-ahead log ended in entries that are not whole, and were cut off: nothing says that they were acknowledged");
+    }
     let mut recovered = replay.finish(wal, from, &wal_recovery)?;
     recovered.report.elapsed_ms = (clock.monotonic() - started).as_millis() as u64;
     Ok(recovered)
@@ -203,8 +207,10 @@ impl<'a> Replay<'a> {
             return Ok(());
         }
         log.entry.state.last_lsn = lsn;
-        if entry.change == Change::Delete {
-            return self.delete(entry.key);
+        match entry.change {
+            Change::Delete { aside: false } => return self.delete(entry.key),
+            Change::Delete { aside: true } => return self.put_aside(entry.key),
+            _ => {}
         }
         log.touch();
         let buffered = log.files.buffered();
@@ -261,6 +267,28 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
+    /// Renames a directory that nobody knows, once it holds all of its log.
+    fn put_aside(&mut self, key: LogKey) -> Result<(), LogError> {
+        let Some(mut log) = self.logs.remove(&key) else {
+            return Ok(());
+        };
+        self.buffered -= log.files.buffered();
+        let (partition, id) = (&log.entry.partition, log.entry.topic_id);
+        let dir = files::partition_dir(&self.config.dir, partition);
+        let aside = files::stray_dir(&self.config.dir, partition, id);
+        let mut put = || -> io::Result<()> {
+            if self.fs.read_dir(&aside).is_ok() {
+                return Ok(());
+            }
+            log.touch();
+            log.finish();
+            log.sync_segments()?;
+            self.topics_changed |= files::put_aside(&**self.fs, &dir, &aside)?;
+            Ok(())
+        };
+        put().map_err(|source| LogError::Io { path: dir, source })
+    }
+
     fn finish(
         mut self,
         wal: Wal,
@@ -287,6 +315,8 @@ impl<'a> Replay<'a> {
                 log.finish();
                 self.topics_changed |= log.files.made_dir();
             }
+            log.look_at_active();
+            log.heal();
             if let Some((path, source)) = log.files.take_unwritten() {
                 return Err(LogError::Io { path, source });
             }
@@ -364,6 +394,50 @@ impl Replayed {
         self.files.begin_at(active.base);
     }
 
+    /// What was not touched is not looked at, but for the file that the next append goes to: written to, it would no longer
+    /// tell that it lacks something.
+    fn look_at_active(&mut self) {
+        if !self.touched {
+            let active = self.entry.state.active();
+            let cause = self.files.check(active.base, active.size.into());
+            self.entry.state.offline = self.entry.state.offline.or(cause);
+        }
+    }
+
+    /// Takes a partition out of quarantine whose file was put back: every byte of it is there and right.
+    fn heal(&mut self) {
+        let state = &mut self.entry.state;
+        let Some(OfflineCause::SegmentMissing { base } | OfflineCause::SegmentShort { base, .. }) =
+            state.offline
+        else {
+            return;
+        };
+        let size = state.segment_mut(base).map_or(0, |segment| segment.size);
+        let Ok(file) = self.files.open_log(base) else {
+            return;
+        };
+        let mut scan = crate::scan::Scan::new(&*file, 0, size.into());
+        loop {
+            match scan.next_batch() {
+                Ok(Some(_)) => {}
+                Ok(None) if scan.position() == u64::from(size) => break,
+                Ok(None) | Err(_) => return,
+            }
+        }
+        tracing::info!(partition = %self.entry.partition, "the segment was put back, the partition is online");
+        state.offline = None;
+    }
+
+    fn sync_segments(&self) -> io::Result<()> {
+        for segment in &self.entry.state.segments {
+            match self.files.open_log(segment.base) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                file => file?.sync_data()?,
+            }
+        }
+        Ok(())
+    }
+
     fn apply(
         &mut self,
         change: Change<'_>,
@@ -412,7 +486,10 @@ impl Replayed {
                 }
                 self.entry.state.unlogged = unlogged;
             }
-            Change::Create { .. } | Change::Delete => {
+            Change::Offline { cause } => {
+                state.offline.get_or_insert(cause);
+            }
+            Change::Create { .. } | Change::Delete { .. } => {
                 unreachable!("the caller deals with partitions that come and go")
             }
         }

@@ -10,14 +10,16 @@
 //! | 4 roll | base offset i64 |
 //! | 5 log start | log start i64, local log start i64 |
 //! | 6 create | unlogged u8, topic name |
-//! | 7 delete | |
+//! | 7 delete | whether its files are put aside u8 |
 //! | 8 unlogged | whether what follows skips this log u8, segment base i64, position u32 |
+//! | 9 offline | why, as in a checkpoint |
 
 use tidemill_records::{LeaderEpoch, Offset, PartitionId, TopicId};
 use uuid::Uuid;
 
+use crate::checkpoint::{decode_offline, encode_offline};
 use crate::codec::{Put, Reader};
-use crate::error::FormatError;
+use crate::error::{FormatError, OfflineCause};
 
 const VERSION: u8 = 1;
 
@@ -29,6 +31,7 @@ const LOG_START: u8 = 5;
 const CREATE: u8 = 6;
 const DELETE: u8 = 7;
 const UNLOGGED: u8 = 8;
+const OFFLINE: u8 = 9;
 
 const PREFIX_BYTES: usize = 22;
 
@@ -73,8 +76,10 @@ pub(crate) enum Change<'a> {
     },
     /// The partition begins, empty.
     Create { unlogged: bool, topic: &'a str },
-    /// The partition is gone.
-    Delete,
+    /// The partition is gone: its files are removed, or put aside under another name.
+    Delete { aside: bool },
+    /// Its files are not what they must be.
+    Offline { cause: OfflineCause },
     /// From this place on appends skip this log, or no longer do; what is before it is in the segment files.
     Unlogged {
         unlogged: bool,
@@ -168,7 +173,14 @@ impl WalEntry<'_> {
                 out.bool(unlogged);
                 out.text(topic);
             }
-            Change::Delete => prefix(&mut out, DELETE),
+            Change::Delete { aside } => {
+                prefix(&mut out, DELETE);
+                out.bool(aside);
+            }
+            Change::Offline { cause } => {
+                prefix(&mut out, OFFLINE);
+                encode_offline(Some(cause), &mut out);
+            }
             Change::Unlogged {
                 unlogged,
                 segment_base,
@@ -227,7 +239,12 @@ impl<'a> WalEntry<'a> {
                 unlogged: reader.bool()?,
                 topic: reader.text()?,
             },
-            DELETE => Change::Delete,
+            DELETE => Change::Delete {
+                aside: reader.bool()?,
+            },
+            OFFLINE => Change::Offline {
+                cause: decode_offline(&mut reader)?.ok_or(FormatError::Kind(0))?,
+            },
             UNLOGGED => Change::Unlogged {
                 unlogged: reader.bool()?,
                 segment_base: offset(&mut reader)?,
@@ -264,7 +281,7 @@ mod tests {
         ),
     > {
         (
-            0u8..8,
+            0u8..9,
             any::<u128>(),
             any::<i32>(),
             [0..=i64::MAX, 0..=i64::MAX],
@@ -294,7 +311,8 @@ mod tests {
                 3 => Change::Roll { base: first },
                 4 => Change::LogStart { log_start: first, local_log_start: second },
                 5 => Change::Create { unlogged: flag, topic: &topic },
-                6 => Change::Delete,
+                6 => Change::Delete { aside: flag },
+                7 => Change::Offline { cause: OfflineCause::SegmentShort { base: first, bytes: second.0.cast_unsigned(), synced: 7 } },
                 _ => Change::Unlogged { unlogged: flag, segment_base: first, position: numbers.1 },
             };
             let key = LogKey { topic_id: TopicId(Uuid::from_u128(id)), partition: PartitionId(partition) };
@@ -324,7 +342,7 @@ mod tests {
         };
         let mut bytes = WalEntry {
             key,
-            change: Change::Delete,
+            change: Change::Delete { aside: false },
         }
         .encode();
         bytes[0] = 2;

@@ -680,6 +680,88 @@ async fn a_full_disk_holds_appends_back_and_loses_nothing() {
     );
 }
 
+/// Whatever is written to a damaged file afterwards, a restart knows of the damage.
+#[tokio::test]
+async fn damage_found_while_running_is_known_after_a_crash_and_until_the_file_is_put_back() {
+    for missing in [false, true] {
+        let bench = Bench::new();
+        let log = bench.create("t");
+        for _ in 0..3 {
+            append(&log, batch(2, 100));
+        }
+        let mut bench = bench.restart().await;
+        let path = Path::new("/data/topics/t-0/00000000000000000000.log");
+        let whole = bench.file("00000000000000000000.log");
+        match missing {
+            true => {
+                bench.fs.remove_file(path).expect("removed");
+                let dir = path.parent().expect("a directory");
+                bench.fs.sync_dir(dir).expect("for good");
+            }
+            false => {
+                let file = bench.fs.open(path, OpenMode::ReadWrite).expect("opens");
+                file.set_len(whole.len() as u64 - 20).expect("cut");
+            }
+        }
+        let log = bench.get("t");
+        assert_eq!(log.offline(), None, "nobody has looked yet");
+        let later = bench.append(&log, batch(2, 100)).await;
+        // Drained all the same: it was acknowledged.
+        assert!(bench.dir.shared.drain.flush().await);
+        assert!(log.offline().is_some());
+        assert!(bench.file("00000000000000000000.log").len() > whole.len());
+        for checkpoint in [false, true] {
+            if checkpoint {
+                bench.dir.checkpoint().await.expect("a checkpoint");
+            }
+            bench = bench.crash();
+            assert_eq!(bench.report.quarantined.len(), 1, "{missing} {checkpoint}");
+            let refused = bench.get("t").read(Offset(0), Offset(1), 1000, true);
+            assert!(matches!(refused, Err(ReadError::Offline(_))));
+        }
+        let file = bench.fs.open(path, OpenMode::ReadWrite).expect("opens");
+        file.write_all_at(&[std::io::IoSlice::new(&whole)], 0)
+            .expect("put back");
+        let bench = bench.restart().await;
+        assert!(bench.report.quarantined.is_empty());
+        let batches = read_all(&bench.get("t"), Offset(0), 1 << 20);
+        assert_eq!(batches.len(), 4);
+        assert_eq!(batches[3].base_offset(), later.base_offset);
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_put_aside_keeps_its_files_and_frees_its_name() {
+    let bench = Bench::new();
+    let log = bench.create("t");
+    bench.append(&log, batch(2, 100)).await;
+    let crashed = bench.crash();
+    crashed.dir.put_aside(&tp("t", 0)).expect("put aside");
+    let config = Arc::new(log_config());
+    let again = crashed.dir.create(tp("t", 0), topic_id(99), config);
+    crashed
+        .append(&again.expect("the name is free"), batch(1, 10))
+        .await;
+    let aside = |fs: &SimFs| -> Vec<usize> {
+        let files = fs.contents().into_iter();
+        let logs = files.filter(|(path, _)| {
+            path.to_string_lossy().contains("-stray/")
+                && path.extension().is_some_and(|e| e == "log")
+        });
+        logs.map(|(_, bytes)| bytes.len()).collect()
+    };
+    // Before the rename is durable, and after.
+    let crashed = crashed.crash();
+    let size = batch(2, 100).size_bytes();
+    assert_eq!(aside(&crashed.fs), [size]);
+    assert_eq!(read_all(&crashed.get("t"), Offset(0), 1000).len(), 1);
+    crashed.dir.checkpoint().await.expect("a checkpoint");
+    let crashed = crashed.crash();
+    assert_eq!(aside(&crashed.fs), [size]);
+    assert_eq!(crashed.report.partitions, 1);
+    assert_eq!(crashed.report.strays.len(), 1);
+}
+
 #[tokio::test]
 async fn a_segment_that_cannot_be_synced_stops_the_directory() {
     let bench = Bench::new();

@@ -48,7 +48,7 @@ pub(super) fn read(
                     (partition, Expected::new_at(lsn))
                 });
             }
-            Change::Delete => {
+            Change::Delete { .. } => {
                 partitions.remove(&entry.key);
             }
             change => {
@@ -124,7 +124,8 @@ impl Expected {
                 self.begin_segment(base);
             }
             Change::Unlogged { .. } => self.loosen(end),
-            Change::Create { .. } | Change::Delete => {
+            Change::Offline { .. } => {}
+            Change::Create { .. } | Change::Delete { .. } => {
                 unreachable!("the caller deals with partitions that come and go")
             }
         }

@@ -47,6 +47,7 @@ pub(super) fn delete(image: &mut MetadataImage, id: TopicId) -> Result<Outcome, 
     let topic = Arc::clone(image.topic_by_id(id).ok_or(Rejection::UnknownTopic)?);
     image.topics.remove_mut(&topic.name);
     image.topic_names.remove_mut(&id);
+    image.note_deleted(image.index, id);
     image
         .configs
         .remove_mut(&ConfigResource::Topic(Arc::clone(&topic.name)));

@@ -44,6 +44,11 @@ pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
         w.text(name);
         w.i32(epoch.0);
     }
+    w.count(image.deletions.size());
+    for (index, id) in image.deletions.iter() {
+        w.u64(*index);
+        w.uuid(id.0);
+    }
     w.finish()
 }
 
@@ -91,6 +96,10 @@ pub(crate) fn decode(r: &mut Reader<'_>) -> Result<MetadataImage, DecodeError> {
         by_name.insert_mut(name, LeaderEpoch(r.i32()?));
     }
     image.retired_epochs = RetiredEpochs { by_name, floor };
+    for _ in 0..r.count()? {
+        let index = r.u64()?;
+        image.deletions.insert_mut(index, TopicId(r.uuid()?));
+    }
     Ok(image)
 }
 

@@ -27,6 +27,9 @@ use retired::RetiredEpochs;
 /// The one configuration key that the metadata itself goes by: it decides who stays eligible to lead.
 pub(crate) const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 
+/// Deletions that are remembered, for brokers that were away or crashed meanwhile.
+const DELETIONS_MAX: usize = 10_000;
+
 /// The state of the cluster at one index of the metadata log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetadataImage {
@@ -39,6 +42,8 @@ pub struct MetadataImage {
     pub(crate) topic_names: RedBlackTreeMapSync<TopicId, Arc<str>>,
     pub(crate) configs: RedBlackTreeMapSync<ConfigResource, Configs>,
     pub(crate) retired_epochs: RetiredEpochs,
+    /// The last [`DELETIONS_MAX`] topics that were deleted, in order, by the index of the entry that did it.
+    pub(crate) deletions: RedBlackTreeMapSync<u64, TopicId>,
 }
 
 impl MetadataImage {
@@ -54,6 +59,7 @@ impl MetadataImage {
             topic_names: RedBlackTreeMapSync::new_sync(),
             configs: RedBlackTreeMapSync::new_sync(),
             retired_epochs: RetiredEpochs::default(),
+            deletions: RedBlackTreeMapSync::new_sync(),
         }
     }
 
@@ -100,6 +106,20 @@ impl MetadataImage {
     /// A topic by id.
     pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<TopicImage>> {
         self.topics.get(self.topic_names.get(&id)?)
+    }
+
+    /// Whether the topic was deleted lately: a log of a topic that is neither there nor was deleted tells that the
+    /// metadata lacks something.
+    pub fn was_deleted(&self, id: TopicId) -> bool {
+        self.deletions.values().any(|deleted| *deleted == id)
+    }
+
+    pub(crate) fn note_deleted(&mut self, index: u64, id: TopicId) {
+        self.deletions.insert_mut(index, id);
+        if self.deletions.size() > DELETIONS_MAX {
+            let oldest = self.deletions.first().map(|(index, _)| *index);
+            oldest.map(|index| self.deletions.remove_mut(&index));
+        }
     }
 
     /// All topics by name.

@@ -26,8 +26,8 @@ use super::{Lsn, WalConfig, WalFault, WalOpenError, WalRecovery};
 /// How much is read at once.
 const READ_BYTES: usize = 1 << 20;
 
-/// With so many files of full size, a file that is left half empty is cut to what it holds, so that a
-/// broker that starts again and again does not fill the disk.
+/// From so many files on, those that are not full are cut to what they hold, so that a broker that starts again and again does
+/// not fill the disk.
 const UNCUT_FILES_MAX: usize = 4;
 
 /// A log that was read back, and the directory ready for more of it.
@@ -49,11 +49,13 @@ pub(super) fn open<E>(
 ) -> Result<Opened, WalOpenError<E>> {
     make_dir(fs.as_ref(), &config.dir).map_err(io_fault(&config.dir))?;
     let names = read_names(fs.as_ref(), &config.dir)?;
-    let found = open_needed(fs.as_ref(), config, &names, from, OpenMode::ReadWrite)?;
+    let (found, given_up) = open_needed(fs.as_ref(), config, &names, from, OpenMode::ReadWrite)?;
     let mut replay = Replay::new(from);
     replay.run(&found, visit)?;
     replay.make_tail_durable(&found)?;
-    Ok(prepare_directory(fs, config, names, found, &replay)?)
+    Ok(prepare_directory(
+        fs, config, names, found, &given_up, &replay,
+    )?)
 }
 
 /// The pass over the entries alone: nothing is made, written or synced.
@@ -64,7 +66,7 @@ pub(super) fn read<E>(
     visit: &mut dyn FnMut(Lsn, &[u8]) -> Result<(), E>,
 ) -> Result<WalRecovery, WalOpenError<E>> {
     let names = read_names(fs, &config.dir)?;
-    let found = open_needed(fs, config, &names, from, OpenMode::Read)?;
+    let (found, _) = open_needed(fs, config, &names, from, OpenMode::Read)?;
     let mut replay = Replay::new(from);
     replay.run(&found, visit)?;
     Ok(replay.recovery)
@@ -135,14 +137,15 @@ impl Found {
     }
 }
 
-/// Opens the files that hold what follows `from`.
+/// Opens the files that hold what follows `from`. The second part names files that an operator has emptied, to give up what
+/// they held: the log ends before the first of them. Nothing else leaves an empty file under such a name.
 fn open_needed(
     fs: &dyn Fs,
     config: &WalConfig,
     names: &Names,
     from: Lsn,
     mode: OpenMode,
-) -> Result<Vec<Found>, WalFault> {
+) -> Result<(Vec<Found>, Vec<u64>), WalFault> {
     let missing = |first: Option<u64>| WalFault::Missing {
         dir: config.dir.clone(),
         from,
@@ -153,8 +156,13 @@ fn open_needed(
         return Err(missing(names.live.first().copied()));
     }
     let mut found: Vec<Found> = Vec::new();
-    for &base in &names.live[older.saturating_sub(1)..] {
-        let file = open_file(fs, &config.dir, base, mode)?;
+    let needed = &names.live[older.saturating_sub(1)..];
+    for (at, &base) in needed.iter().enumerate() {
+        let Some(file) = open_file(fs, &config.dir, base, mode)? else {
+            let path = Name::Live { base }.path(&config.dir);
+            tracing::error!(path = %path.display(), "the file was emptied: what it held is given up");
+            return Ok((found, needed[at..].to_vec()));
+        };
         if let Some(before) = found.last_mut() {
             before.end = before.end.min(base);
         }
@@ -162,27 +170,36 @@ fn open_needed(
     }
     match found.first() {
         Some(first) if from.0 > first.end => Err(missing(Some(first.header.base))),
-        _ => Ok(found),
+        _ => Ok((found, Vec::new())),
     }
 }
 
-fn open_file(fs: &dyn Fs, dir: &Path, base: u64, mode: OpenMode) -> Result<Found, WalFault> {
+/// None for an empty file.
+fn open_file(
+    fs: &dyn Fs,
+    dir: &Path,
+    base: u64,
+    mode: OpenMode,
+) -> Result<Option<Found>, WalFault> {
     let path = Name::Live { base }.path(dir);
     let file = fs.open(&path, mode).map_err(io_fault(&path))?;
     let mut bytes = [0; FILE_HEADER_BYTES];
     let read = file.read_at(&mut bytes, 0).map_err(io_fault(&path))?;
+    if read == 0 {
+        return Ok(None);
+    }
     let header = match FileHeader::decode(&bytes[..read]) {
         Ok(header) if header.base == base => Ok(header),
         Ok(_) => Err(BadBytes::Misplaced),
         Err(bad) => Err(bad),
     };
     match header {
-        Ok(header) => Ok(Found {
+        Ok(header) => Ok(Some(Found {
             path,
             file,
             header,
             end: base + header.file_bytes,
-        }),
+        })),
         Err(BadBytes::Version(found)) => Err(WalFault::Version { path, found }),
         // A file gets its name when its header is durable.
         Err(cause) => Err(WalFault::Damaged {
@@ -274,6 +291,9 @@ impl Replay {
                 false => Some(BadBytes::Short),
             };
             if let Some(cause) = bad {
+                if index == 0 {
+                    self.check_reached(file)?;
+                }
                 self.check_torn(found, cause)?;
                 break;
             }
@@ -323,6 +343,27 @@ impl Replay {
             self.end = file.end;
         }
         Ok(bad)
+    }
+
+    /// There is no good entry where the caller begins, or it is the end. The file must have been written so far: else it
+    /// lacks its end.
+    fn check_reached(&self, file: &Found) -> Result<(), WalFault> {
+        if self.recovery.entries > 0 || self.end <= file.first_entry() || self.closed {
+            return Ok(());
+        }
+        let look = || Ok((search(file, file.first_entry())?, file.file.len()?));
+        let (written, len) = look().map_err(io_fault(&file.path))?;
+        if written.end >= self.end && len >= self.end - file.header.base {
+            return Ok(());
+        }
+        Err(WalFault::Damaged {
+            path: file.path.clone(),
+            // What is left of it is of no use.
+            offset: 0,
+            position: Lsn(written.end.max(file.first_entry())),
+            cause: BadBytes::Short,
+            durable: Lsn(self.end),
+        })
     }
 
     /// There is no good entry at the end so far: damage, when anything behind it says that there was
@@ -417,6 +458,8 @@ struct SearchResult {
     any: bool,
     /// The largest position that one calls durable.
     durable: u64,
+    /// Where the last one ends.
+    end: u64,
 }
 
 /// Looks for headers of entries of the file's own generation from `position` on. Payloads are stepped
@@ -437,6 +480,10 @@ fn search(file: &Found, mut position: u64) -> io::Result<SearchResult> {
                 Ok(header) => {
                     result.any = true;
                     result.durable = result.durable.max(header.durable);
+                    result.end = match header.kind {
+                        Kind::RestUnused => file.end,
+                        Kind::Data | Kind::Closed => position + header.extent(),
+                    };
                     header.extent()
                 }
                 Err(_) => ALIGNMENT,
@@ -452,6 +499,7 @@ fn prepare_directory(
     config: &WalConfig,
     names: Names,
     found: Vec<Found>,
+    given_up: &[u64],
     replay: &Replay,
 ) -> Result<Opened, WalFault> {
     let (kept, unused) = found.split_at(replay.files);
@@ -477,8 +525,11 @@ fn prepare_directory(
         next_generation: generation,
         prewritten: false,
     };
-    put_away(&mut files, &names, kept, unused)?;
-    cut_last(&mut files, kept, replay.end)?;
+    for base in given_up {
+        files.retire(Name::Live { base: *base }, false)?;
+    }
+    put_away(&mut files, &names, kept, unused, given_up)?;
+    cut_unfilled(&mut files, kept, replay.end)?;
     // Nobody waits for the fast syncs yet, but everybody waits for the start.
     let first = match files.prepare(replay.end, &|| true) {
         Ok(first) => Some(first),
@@ -503,9 +554,11 @@ fn put_away(
     names: &Names,
     kept: &[Found],
     unused: &[Found],
+    given_up: &[u64],
 ) -> Result<(), WalFault> {
     let first_kept = kept.first().map_or(u64::MAX, |file| file.header.base);
-    let older = names.live.iter().copied().filter(|base| *base < first_kept);
+    let older = names.live.iter().copied();
+    let older = older.filter(|base| *base < first_kept && !given_up.contains(base));
     let unused = unused.iter().map(|file| file.header.base);
     for number in &names.unfinished {
         files.retire(Name::New { number: *number }, false)?;
@@ -525,17 +578,21 @@ fn put_away(
     Ok(files.sync_names()?)
 }
 
-fn cut_last(files: &mut Files, kept: &[Found], end: u64) -> Result<(), WalFault> {
-    let Some(last) = kept.last().filter(|_| kept.len() >= UNCUT_FILES_MAX) else {
+fn cut_unfilled(files: &mut Files, kept: &[Found], end: u64) -> Result<(), WalFault> {
+    if kept.len() < UNCUT_FILES_MAX {
         return Ok(());
-    };
-    let cut = || -> io::Result<()> {
-        last.file.set_len(end - last.header.base)?;
-        last.file.sync_data()
-    };
-    cut().map_err(io_fault(&last.path))?;
-    if let Some(live) = files.live.back_mut() {
-        live.reusable = false;
+    }
+    for (live, found) in files.live.iter_mut().zip(kept) {
+        let needed = found.end.min(end) - found.header.base;
+        let cut = || -> io::Result<()> {
+            if found.file.len()? > needed {
+                found.file.set_len(needed)?;
+                found.file.sync_data()?;
+            }
+            Ok(())
+        };
+        cut().map_err(io_fault(&found.path))?;
+        live.reusable = needed == found.header.file_bytes;
     }
     Ok(())
 }

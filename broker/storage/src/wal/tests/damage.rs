@@ -1,6 +1,7 @@
 //! Files that changed behind the log's back, and disks that fail.
 
 use super::*;
+use crate::fs::OpenMode;
 
 /// A log of several files, closed in order or left by a crash after everything was durable.
 fn written(closed: bool) -> (SimFs, Entries) {
@@ -282,4 +283,84 @@ fn a_writer_that_panics_leaves_nobody_waiting() {
         ));
         assert!(matches!(wal.append(&[]), Err(WalError::Failed(_))));
     });
+}
+
+/// Every entry below `from` was durable, whatever is left of the file that held it.
+#[test]
+fn a_log_that_ends_before_the_callers_place_is_noticed_and_can_be_given_up() {
+    let (fs, stored) = written(false);
+    let last = stored.last().unwrap().0;
+    let (path, offset) = place(&fs, last.0 - 1);
+    for len in [offset - 500, 5_000, 100, 1] {
+        let cut = fs.reboot();
+        let file = cut.open(&path, OpenMode::ReadWrite).unwrap();
+        file.set_len(len).unwrap();
+        let fault = block_on(async { try_open(&cut, last) }).err();
+        let Some(fault @ WalFault::Damaged { offset: 0, .. }) = fault else {
+            panic!("{len}: {fault:?}")
+        };
+        // The advice.
+        assert!(fault.to_string().contains("truncate --size=0 "), "{fault}");
+        file.set_len(0).unwrap();
+        block_on(async {
+            let (wal, _, entries) = open(&cut, last);
+            assert_eq!(entries, []);
+            let next = store(&wal, b"more").await;
+            wal.close().await.unwrap();
+            let (_, _, entries) = open(&cut.reboot(), last);
+            assert_eq!(entries, [(next, b"more".to_vec())]);
+        });
+    }
+    let missing = fs.reboot();
+    missing.remove_file(&path).unwrap();
+    let fault = block_on(async { try_open(&missing, last) }).err();
+    assert!(
+        matches!(
+            fault,
+            Some(WalFault::Damaged { .. } | WalFault::Missing { .. })
+        ),
+        "{fault:?}"
+    );
+}
+
+#[test]
+fn a_file_whose_header_is_damaged_can_be_given_up() {
+    let (fs, stored) = written(true);
+    let (path, offset) = place(&fs, stored.last().unwrap().0.0 - 1);
+    fs.flip_bit(&path, 3, 1).unwrap();
+    let fault = block_on(async { try_open(&fs, Lsn(0)) }).err().unwrap();
+    assert!(fault.to_string().contains("truncate --size=0 "), "{fault}");
+    let file = fs.open(&path, OpenMode::ReadWrite).unwrap();
+    file.set_len(0).unwrap();
+    let base = stored.last().unwrap().0.0 - 1 - offset;
+    block_on(async {
+        let (wal, _, entries) = open(&fs, Lsn(0));
+        let kept = stored.iter().filter(|(end, _)| end.0 <= base).count();
+        assert_eq!(entries, stored[..kept]);
+        assert!(kept > 0);
+        store(&wal, b"more").await;
+    });
+    let (_, _, entries) = block_on(async { open(&fs.reboot(), Lsn(0)) });
+    assert_eq!(entries.last().unwrap().1, b"more");
+}
+
+#[test]
+fn many_short_lives_take_little_space() {
+    let fs = new_disk(5);
+    for life in 0..40 {
+        block_on(async {
+            let (wal, ..) = open(&fs, Lsn(0));
+            store(&wal, &payload(life, 100)).await;
+            wal.close().await.unwrap();
+        });
+    }
+    let (_, _, entries) = block_on(async { open(&fs, Lsn(0)) });
+    assert_eq!(entries.len(), 40);
+    let files = fs.contents();
+    let full = small().file_bytes as usize;
+    let full = files
+        .iter()
+        .filter(|(_, bytes)| bytes.len() >= full)
+        .count();
+    assert!(full < 8, "{full} of {} files", files.len());
 }
