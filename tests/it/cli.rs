@@ -1,7 +1,6 @@
 //! The command line as scripts see it: stdout, stderr and exit codes of the real binary.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -183,14 +182,16 @@ fn mistyped_names_are_understood() {
     }
     let stderr = cli.fails(1, "topic create x --config retention.m=1");
     assert!(stderr.contains("retention.ms"), "{stderr}");
+    // Commands are named as this one was called, so that they can be pasted.
+    let binary = tidemill_binary().display().to_string();
     let stderr = cli.fails(1, "topic describe nothinglikeit");
     assert!(
-        stderr.contains("tidemill topic create nothinglikeit"),
+        stderr.contains(&format!("{binary} topic create nothinglikeit")),
         "{stderr}"
     );
     let stderr = cli.fails(1, "topic create flights");
     assert!(
-        stderr.contains("next:  tidemill topic describe flights"),
+        stderr.contains(&format!("next:  {binary} topic describe flights")),
         "{stderr}"
     );
 }
@@ -477,14 +478,14 @@ fn a_kept_demo_can_be_used_and_stopped() {
             .expect("a word")
             .to_owned()
     };
-    let stop = after("Stop it with: kill ")
-        .parse()
-        .ok()
-        .and_then(Pid::from_raw);
-    let pid = stop.expect("a process id");
+    let stop = said
+        .stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("Stop it with: "));
+    let stop = stop.expect("the demo says how to stop it");
     let consume = "consume flights --until-end";
     let used = command(&after("--bootstrap "), consume).output();
-    kill_process(pid, Signal::TERM).expect("it still runs");
+    let stopped = Command::new("sh").args(["-c", stop]).status();
     let used = Said::from(used.expect("the binary runs"));
     assert_eq!(
         (used.code, used.stdout.lines().count()),
@@ -492,8 +493,9 @@ fn a_kept_demo_can_be_used_and_stopped() {
         "{}",
         used.stderr
     );
-    let process = format!("/proc/{}", pid.as_raw_nonzero());
-    until(|| !Path::new(&process).exists());
+    assert!(stopped.expect("sh runs").success(), "{stop}");
+    let left = std::fs::read_dir(dir.path()).expect("it is there").count();
+    assert_eq!(left, 0, "{stop}");
 }
 
 /// Asks again and again until it is so.
