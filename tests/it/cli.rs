@@ -649,10 +649,36 @@ fn bench_moves_what_it_says_it_moved() {
     assert_eq!(sent["records"], 100);
     // Nobody waited until they are durable, and so visible.
     until(|| cli.json("topic describe b")["records"] == 10_200);
+    let produced = cli.run(
+        "bench produce --topic b --partitions 5 --batch-records 10 --records 1k --connections 2",
+    );
+    assert!(
+        produced.stderr.contains("--partitions has no effect"),
+        "{}",
+        produced.stderr
+    );
+    // 20 ms of the rate are a batch.
+    let rated = cli.json("bench produce --topic rated --records 100 --rate 1000");
+    assert_eq!(rated["requests"], 5);
+    let produced = cli.json("bench produce --topic exact --batch-records 10 --records 25");
+    assert_eq!(
+        (&produced["records"], &produced["requests"]),
+        (&json!(25), &json!(3))
+    );
+    assert_eq!(cli.json("topic describe exact")["records"], 25);
+    let consumed = cli.run("bench consume --topic exact --records 1M");
+    assert_eq!(
+        (consumed.code, &*consumed.stderr),
+        (0, "the log ended after 25 records of 1000000 records\n")
+    );
     cli.fails(2, "bench produce --in-flight 0");
     cli.fails(1, "bench consume --topic missing");
-    cli.fails(
+    let stderr = cli.fails(
         1,
         "bench produce --topic b --record-size 2Mi --batch-records 1 --records 1",
+    );
+    assert!(
+        stderr.contains("(MESSAGE_TOO_LARGE)") && stderr.contains("next:"),
+        "{stderr}"
     );
 }
