@@ -1,7 +1,6 @@
 //! The command line as scripts see it: stdout, stderr and exit codes of the real binary.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -183,14 +182,16 @@ fn mistyped_names_are_understood() {
     }
     let stderr = cli.fails(1, "topic create x --config retention.m=1");
     assert!(stderr.contains("retention.ms"), "{stderr}");
+    // Commands are named as this one was called, so that they can be pasted.
+    let binary = tidemill_binary().display().to_string();
     let stderr = cli.fails(1, "topic describe nothinglikeit");
     assert!(
-        stderr.contains("tidemill topic create nothinglikeit"),
+        stderr.contains(&format!("{binary} topic create nothinglikeit")),
         "{stderr}"
     );
     let stderr = cli.fails(1, "topic create flights");
     assert!(
-        stderr.contains("next:  tidemill topic describe flights"),
+        stderr.contains(&format!("next:  {binary} topic describe flights")),
         "{stderr}"
     );
 }
@@ -204,14 +205,22 @@ fn topics_are_described_as_they_were_made_and_changed() {
     );
     assert_eq!(
         lines(&cli.ok("topic list")),
-        ["NAME  PARTITIONS  REPLICAS", "t              3         1"]
+        [
+            "NAME  PARTITION_COUNT  REPLICATION_FACTOR",
+            "t                   3                   1"
+        ]
     );
     let described = cli.json("topic describe t");
     assert_eq!(described["partitions"].as_array().map(Vec::len), Some(3));
     let configs =
         json!([{"name": "retention.ms", "value": "-1", "source": "topic", "read_only": false}]);
     assert_eq!(described["configs"], configs);
-    cli.ok("topic alter t --config segment.bytes=1048576 --unset retention.ms --partitions 5");
+    let altered = cli
+        .json("topic alter t --config segment.bytes=1048576 --unset retention.ms --partitions 5");
+    assert_eq!(
+        (&altered["name"], &altered["partition_count"]),
+        (&json!("t"), &json!(5))
+    );
     let described = cli.json("topic describe t");
     assert_eq!(described["partition_count"], 5);
     assert_eq!(described["configs"][0]["name"], "segment.bytes");
@@ -221,13 +230,87 @@ fn topics_are_described_as_they_were_made_and_changed() {
     cli.fails(2, "topic alter t");
     let stderr = cli.fails(1, "topic alter t --partitions 4");
     assert!(stderr.contains("never taken away"), "{stderr}");
+    let stderr = cli.fails(1, "topic alter t --config retention.m=1");
+    assert!(
+        stderr.contains("topic describe t --all lists the configs"),
+        "{stderr}"
+    );
+    for count in ["0", "100000"] {
+        let stderr = cli.fails(1, &format!("topic create u --partitions {count}"));
+        assert!(
+            stderr.contains("--partitions") && !stderr.contains("taken away"),
+            "{stderr}"
+        );
+    }
     let yaml = cli.ok("topic describe t --format yaml");
     assert!(
         yaml.contains("\nname: t\n") && yaml.contains("    - 1\n"),
         "{yaml}"
     );
-    cli.ok("topic delete t");
+    cli.ok("topic create u --partitions 1");
+    cli.fails(1, "topic delete u nothinglikeit");
+    assert_eq!(
+        cli.json("topic delete t u"),
+        json!([{"name": "t"}, {"name": "u"}])
+    );
     assert_eq!(cli.json("topic list"), json!([]));
+}
+
+#[test]
+fn the_topic_that_holds_all_groups_offsets_is_not_deleted_by_a_slip() {
+    let cli = Cli::start();
+    cli.ok("topic create t --partitions 1");
+    cli.ok("group seek g --topic t --to start");
+    for line in [
+        "topic delete t __consumer_offsets",
+        "topic trim __consumer_offsets --to end",
+    ] {
+        let stderr = cli.fails(1, line);
+        assert!(
+            stderr.contains("internal topic") && stderr.contains("group delete GROUP"),
+            "{line}: {stderr}"
+        );
+    }
+    assert_eq!(cli.json("topic list").as_array().map(Vec::len), Some(1));
+    assert_eq!(cli.json("group lag g")[0]["committed"], 0);
+}
+
+#[test]
+fn a_broker_does_not_start_with_settings_that_cannot_be_meant() {
+    let dir = TempDir::new().expect("a directory");
+    for (line, variable, words) in [
+        ("serve", ("TIDEMILL_DATA_DIR", ""), "TIDEMILL_DATA_DIR"),
+        ("serve", ("TIDEMILL_LOG", "infoo"), "TIDEMILL_LOG=infoo"),
+        (
+            "serve --set num.partition=3",
+            ("TIDEMILL_RACK", "r"),
+            "(flag --set num.partition); did you mean num.partitions?",
+        ),
+        (
+            "serve --listen nosuchhost.invalid:9099",
+            ("TIDEMILL_RACK", "r"),
+            "\"nosuchhost.invalid\" does not resolve",
+        ),
+        (
+            "topic list --bootstrap foo",
+            ("TIDEMILL_RACK", "r"),
+            "HOST:PORT",
+        ),
+    ] {
+        let (name, value) = variable;
+        let mut command = command("127.0.0.1:1", line);
+        let output = command.env(name, value).current_dir(dir.path()).output();
+        let said = Said::from(output.expect("the binary runs"));
+        assert_eq!(
+            (said.code, &*said.stdout),
+            (2, ""),
+            "{line}: {}",
+            said.stderr
+        );
+        assert!(said.stderr.contains(words), "{line}: {}", said.stderr);
+        let left = std::fs::read_dir(dir.path()).expect("it is there").count();
+        assert_eq!(left, 0, "{line}");
+    }
 }
 
 #[test]
@@ -305,6 +388,8 @@ fn lines_have_keys_and_a_bad_line_is_named() {
     assert_eq!(said.code, 1);
     let stderr = cli.fails(1, "produce t --file /nonexistent");
     assert!(stderr.contains("cannot read /nonexistent"), "{stderr}");
+    let stderr = cli.fails(1, "produce t --file /");
+    assert!(stderr.contains("error: cannot read /\n"), "{stderr}");
     let said = cli.feed("produce t --partition 3", "x\n");
     assert!(
         said.code == 1 && said.stderr.contains("has no partition 3"),
@@ -337,12 +422,24 @@ fn every_position_begins_where_it_says() {
     }
     let printed = cli.ok("consume t --from 3 --count 2");
     assert_eq!(lines(&printed), ["3", "4"]);
-    let stderr = cli.fails(1, "consume t --from 99 --count 1");
-    assert!(stderr.contains("tidemill topic describe t"), "{stderr}");
+    for line in [
+        "consume t --from 99 --count 1",
+        "consume t --from 99 --until-end",
+        "group seek g --topic t --to 99",
+    ] {
+        let stderr = cli.fails(1, line);
+        assert!(
+            stderr.contains("OFFSET_OUT_OF_RANGE") && stderr.contains("an offset from 0 to 10"),
+            "{line}: {stderr}"
+        );
+    }
+    assert_eq!(cli.ok("consume t --from 10 --until-end"), "");
     assert_eq!(
         cli.json("topic trim t --to -4"),
         json!([{"partition": 0, "start_offset": 6}])
     );
+    // Those records are gone already.
+    cli.ok("topic trim t --to 3 --partition 0");
     assert_eq!(lines(&cli.ok("consume t --until-end")).concat(), "6789");
 }
 
@@ -373,7 +470,22 @@ fn a_group_goes_on_where_it_stopped_and_can_be_sought() {
         lag.as_array().unwrap().iter().all(|line| line["lag"] == 0),
         "{lag}"
     );
-    cli.ok("group seek g --topic t --to -5");
+    let said = cli.run("group seek g --topic t --to -5");
+    assert_eq!((said.code, &*said.stderr), (0, ""));
+    let said = cli.run("group seek gh --topic t --to end");
+    assert_eq!(
+        (said.code, &*said.stderr),
+        (0, "group gh did not exist, it is new\n")
+    );
+    // What was asked for is not what may have been meant.
+    let stderr = cli.fails(1, "group lag hh gh");
+    assert!(!stderr.contains("did you mean"), "{stderr}");
+    assert_eq!(cli.json("group delete gh"), json!([{"group": "gh"}]));
+    let described = cli.json("group describe g");
+    assert_eq!(
+        (&described["lag"], &described["member_count"]),
+        (&json!(10), &json!(0))
+    );
     let lag = cli.json("group lag");
     assert!(
         lag.as_array().unwrap().iter().all(|line| line["lag"] == 5),
@@ -477,14 +589,14 @@ fn a_kept_demo_can_be_used_and_stopped() {
             .expect("a word")
             .to_owned()
     };
-    let stop = after("Stop it with: kill ")
-        .parse()
-        .ok()
-        .and_then(Pid::from_raw);
-    let pid = stop.expect("a process id");
+    let stop = said
+        .stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("Stop it with: "));
+    let stop = stop.expect("the demo says how to stop it");
     let consume = "consume flights --until-end";
     let used = command(&after("--bootstrap "), consume).output();
-    kill_process(pid, Signal::TERM).expect("it still runs");
+    let stopped = Command::new("sh").args(["-c", stop]).status();
     let used = Said::from(used.expect("the binary runs"));
     assert_eq!(
         (used.code, used.stdout.lines().count()),
@@ -492,8 +604,9 @@ fn a_kept_demo_can_be_used_and_stopped() {
         "{}",
         used.stderr
     );
-    let process = format!("/proc/{}", pid.as_raw_nonzero());
-    until(|| !Path::new(&process).exists());
+    assert!(stopped.expect("sh runs").success(), "{stop}");
+    let left = std::fs::read_dir(dir.path()).expect("it is there").count();
+    assert_eq!(left, 0, "{stop}");
 }
 
 /// Asks again and again until it is so.
@@ -536,10 +649,36 @@ fn bench_moves_what_it_says_it_moved() {
     assert_eq!(sent["records"], 100);
     // Nobody waited until they are durable, and so visible.
     until(|| cli.json("topic describe b")["records"] == 10_200);
+    let produced = cli.run(
+        "bench produce --topic b --partitions 5 --batch-records 10 --records 1k --connections 2",
+    );
+    assert!(
+        produced.stderr.contains("--partitions has no effect"),
+        "{}",
+        produced.stderr
+    );
+    // 20 ms of the rate are a batch.
+    let rated = cli.json("bench produce --topic rated --records 100 --rate 1000");
+    assert_eq!(rated["requests"], 5);
+    let produced = cli.json("bench produce --topic exact --batch-records 10 --records 25");
+    assert_eq!(
+        (&produced["records"], &produced["requests"]),
+        (&json!(25), &json!(3))
+    );
+    assert_eq!(cli.json("topic describe exact")["records"], 25);
+    let consumed = cli.run("bench consume --topic exact --records 1M");
+    assert_eq!(
+        (consumed.code, &*consumed.stderr),
+        (0, "the log ended after 25 records of 1000000 records\n")
+    );
     cli.fails(2, "bench produce --in-flight 0");
     cli.fails(1, "bench consume --topic missing");
-    cli.fails(
+    let stderr = cli.fails(
         1,
         "bench produce --topic b --record-size 2Mi --batch-records 1 --records 1",
+    );
+    assert!(
+        stderr.contains("(MESSAGE_TOO_LARGE)") && stderr.contains("next:"),
+        "{stderr}"
     );
 }

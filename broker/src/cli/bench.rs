@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tidemill_client::{Client, ClientError, NewTopic, TopicView};
+use tidemill_protocol::ErrorCode;
 use tidemill_records::NodeId;
 use tidemill_storage::spawn::spawn_thread;
 use tokio::sync::oneshot;
 
 use super::ClientArgs;
-use super::exit::Failure;
-use super::output::OutputArgs;
+use super::exit::{Failure, next_for};
+use super::output::{OutputArgs, counted, note};
 use cpu::BrokerProcess;
 use report::Measured;
 
@@ -48,11 +49,12 @@ struct LoadArgs {
     /// The topic.
     #[arg(long, default_value = "bench")]
     topic: String,
-    /// Stop after so many bytes of batches, all connections together (units: k, M, G, Ki, Mi, Gi).
-    #[arg(long, value_name = "N", value_parser = parse_bytes, conflicts_with = "records")]
+    /// Stop after so many bytes of batches, all connections together (units: k, M, G, Ki, Mi, Gi)
+    /// [default: 256Mi].
+    #[arg(long, value_name = "N", value_parser = parse_amount, conflicts_with = "records")]
     bytes: Option<u64>,
-    /// Stop after so many records, all connections together.
-    #[arg(long, value_name = "N")]
+    /// Stop after so many records, all connections together (units as for --bytes).
+    #[arg(long, value_name = "N", value_parser = parse_amount)]
     records: Option<u64>,
     /// Connections, a thread each; partitions are dealt out among them.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -90,8 +92,8 @@ pub(super) async fn run(args: BenchArgs) -> Result<(), Failure> {
     args.output.print(&report, report::Report::text)
 }
 
-/// Reads a size such as `400M` or `64Ki`.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+/// Reads an amount such as `400M` or `64Ki`.
+fn parse_amount(text: &str) -> Result<u64, String> {
     let digits_end = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
@@ -108,7 +110,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let number: u64 = digits
         .parse()
-        .map_err(|_| "not a number of bytes".to_owned())?;
+        .map_err(|_| "write a number, as in 5000, 400M or 64Ki".to_owned())?;
     number
         .checked_mul(factor)
         .ok_or_else(|| "too large".to_owned())
@@ -170,7 +172,17 @@ async fn topic(
     client.cluster().await?;
     match client.topic(name).await {
         Err(ClientError::UnknownTopic { .. }) => {}
-        found => return Ok(found?),
+        found => {
+            let found = found?;
+            let count = found.partitions.len();
+            if partitions.is_some_and(|wanted| usize::try_from(wanted) != Ok(count)) {
+                let has = counted(count as u64, "partition");
+                note(&format!(
+                    "{name} exists with {has}; --partitions has no effect"
+                ))?;
+            }
+            return Ok(found);
+        }
     }
     client
         .create_topic(&NewTopic {
@@ -218,6 +230,24 @@ async fn measure<W: Send + 'static>(
     Ok((total, usage))
 }
 
+/// A partition's answer that is an error code.
+fn refused(topic: &str, partition: i32, code: i16, said: &str) -> Failure {
+    let subject = format!("{topic}-{partition}");
+    let Some(code) = ErrorCode::from_code(code) else {
+        return Failure::new(format!("{subject}: unknown error {code} {said}"));
+    };
+    let said = if said.is_empty() {
+        code.message()
+    } else {
+        said
+    };
+    let failure = Failure::new(format!("{subject}: {said} ({})", code.name()));
+    match next_for(code, &subject) {
+        Some(next) => failure.next(next),
+        None => failure,
+    }
+}
+
 /// Pause between two looks at whether the broker is idle.
 const IDLE_LOOK: Duration = Duration::from_millis(250);
 
@@ -235,10 +265,10 @@ mod tests {
             ("1GiB", 1 << 30),
             ("2kB", 2000),
         ] {
-            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+            assert_eq!(parse_amount(text), Ok(bytes), "{text}");
         }
         for text in ["", "M", "1.5M", "-1", "1X", "99999999999G"] {
-            assert!(parse_bytes(text).is_err(), "{text}");
+            assert!(parse_amount(text).is_err(), "{text}");
         }
     }
 }

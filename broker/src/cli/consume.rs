@@ -12,19 +12,20 @@ use tidemill_client::{
 use tidemill_records::{Offset, PartitionId, TopicPartition};
 
 use super::ClientArgs;
-use super::exit::Failure;
-use super::position::{Position, bounds, resolve};
+use super::exit::{Failure, command};
+use super::position::{POSITIONS, Position, bounds, resolve};
 use super::stop::Stop;
 use super::topic::topic_failure;
 use super::{progress, record_json};
 
 #[derive(Debug, Args)]
+#[command(after_help = POSITIONS)]
 pub(super) struct ConsumeArgs {
     #[command(flatten)]
     pub(super) client: ClientArgs,
     /// The topic.
     topic: String,
-    /// Where to begin: start, end, +N, -N, @TIMESTAMP or an offset [default: end; start with --until-end].
+    /// Where to begin [default: end; start with --until-end].
     /// With --group only start and end, for partitions in which the group has no offset.
     #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
     from: Option<Position>,
@@ -84,10 +85,10 @@ pub(super) async fn run(args: ConsumeArgs) -> Result<(), Failure> {
                 Position::End => OutOfRange::ToEnd,
                 _ => {
                     return Err(Failure::usage("with --group, --from is start or end").next(
-                        format!(
-                            "tidemill group seek {group} --topic {} --to POSITION",
+                        command(&format!(
+                            "group seek {group} --topic {} --to POSITION",
                             args.topic
-                        ),
+                        )),
                     ));
                 }
             };
@@ -238,7 +239,10 @@ impl<'a> Printer<'a> {
                     fetched.partition
                 ))
                 .because(&error)
-                .next("skip it with --from OFFSET, or verify with tidemill check")
+                .next(format!(
+                    "skip it with --from OFFSET, or verify with {}",
+                    command("check")
+                ))
             })?;
             if self.is_done() || end.is_some_and(|end| record.offset >= end) {
                 return Ok(record.offset);

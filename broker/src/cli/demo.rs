@@ -16,7 +16,7 @@ use tidemill_client::{
 };
 use tidemill_records::{Compression, Headers, Offset, PartitionId, TopicPartition};
 
-use super::exit::Failure;
+use super::exit::{Failure, command};
 use super::http;
 use super::output::human_bytes;
 use super::record_json::ParsedRecord;
@@ -272,17 +272,23 @@ fn explain(broker: &DemoBroker, dir: &Path) -> Result<(), Failure> {
     )?;
     writeln!(
         stdout,
-        "  tidemill topic describe {TOPIC} --bootstrap {kafka}"
+        "  {} --bootstrap {kafka}",
+        command(&format!("topic describe {TOPIC}"))
     )?;
     writeln!(
         stdout,
-        "  tidemill consume {TOPIC} --from -3 --until-end --bootstrap {kafka}"
+        "  {} --bootstrap {kafka}",
+        command(&format!(
+            "consume {TOPIC} --partition 0 --from -3 --until-end"
+        ))
     )?;
     writeln!(stdout, "  curl http://{}/metrics", broker.admin)?;
+    // The broker has its lock until it has drained; taking that waits for it.
     writeln!(
         stdout,
-        "Stop it with: kill {} && rm -r {}",
+        "Stop it with: kill {} && flock {} rm -r {}",
         broker.pid(),
+        dir.join("data/LOCK").display(),
         dir.display()
     )?;
     Ok(stdout.flush()?)

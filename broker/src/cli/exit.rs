@@ -8,6 +8,15 @@ use std::process::ExitCode;
 use tidemill_client::ClientError;
 use tidemill_protocol::ErrorCode;
 
+/// A command of this program, by the name it was called with, so that it can be pasted.
+pub(super) fn command(arguments: &str) -> String {
+    let program = std::env::args_os().next();
+    let program = program.map_or("tidemill".into(), |program| {
+        program.to_string_lossy().into_owned()
+    });
+    format!("{program} {arguments}")
+}
+
 /// Exit codes besides 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exit {
@@ -141,17 +150,20 @@ impl From<ClientError> for Failure {
         }
         if error.is_unreachable() {
             failure.exit = Exit::Unreachable;
-            return failure.next(
-                "start a broker with `tidemill serve`, or name one with --bootstrap HOST:PORT",
-            );
+            return failure.next(format!(
+                "start a broker with `{}`, or name one with --bootstrap HOST:PORT",
+                command("serve")
+            ));
         }
         if let ClientError::UnknownTopic { topic } = &error {
             return failure.next(format!(
-                "tidemill topic list, or tidemill topic create {topic}"
+                "{}, or {}",
+                command("topic list"),
+                command(&format!("topic create {topic}"))
             ));
         }
         if let ClientError::UnknownPartition { topic, .. } = &error {
-            return failure.next(format!("tidemill topic describe {topic}"));
+            return failure.next(command(&format!("topic describe {topic}")));
         }
         match error
             .broker_error()
@@ -164,32 +176,30 @@ impl From<ClientError> for Failure {
 }
 
 /// The next command for an error code about `subject`, where there is an obvious one.
-fn next_for(code: ErrorCode, subject: &str) -> Option<String> {
+pub(super) fn next_for(code: ErrorCode, subject: &str) -> Option<String> {
+    let topic = || subject.rsplit_once('-').map_or(subject, |(topic, _)| topic);
     Some(match code {
-        ErrorCode::TopicAlreadyExists => format!("tidemill topic describe {subject}"),
+        ErrorCode::TopicAlreadyExists => command(&format!("topic describe {subject}")),
         ErrorCode::InvalidTopicException => {
             "topic names have 1 to 249 letters, digits, dots, dashes and underscores".to_owned()
         }
-        ErrorCode::InvalidConfig => {
-            "tidemill topic describe NAME --all lists the configs".to_owned()
-        }
-        ErrorCode::InvalidPartitions => "partitions can be added, never taken away".to_owned(),
         ErrorCode::InvalidReplicationFactor => {
             "a topic has no more replicas than there are brokers".to_owned()
         }
         ErrorCode::MessageTooLarge => {
-            let topic = subject.rsplit_once('-').map_or(subject, |(topic, _)| topic);
-            format!("tidemill topic alter {topic} --config max.message.bytes=N, or smaller records")
+            let alter = format!("topic alter {} --config max.message.bytes=N", topic());
+            format!("{}, or smaller records", command(&alter))
         }
         ErrorCode::OffsetOutOfRange => {
-            let topic = subject.rsplit_once('-').map_or(subject, |(topic, _)| topic);
-            format!("tidemill topic describe {topic} shows where the log starts and ends")
+            let describe = command(&format!("topic describe {}", topic()));
+            format!("{describe} shows where the log starts and ends")
         }
         ErrorCode::NonEmptyGroup | ErrorCode::UnknownMemberId => {
             let group = subject.split(' ').next().unwrap_or(subject);
-            format!("stop the members first: tidemill group describe {group}")
+            let describe = command(&format!("group describe {group}"));
+            format!("stop the members first: {describe}")
         }
-        ErrorCode::GroupIdNotFound => "tidemill group list".to_owned(),
+        ErrorCode::GroupIdNotFound => command("group list"),
         _ => return None,
     })
 }
@@ -227,6 +237,6 @@ mod tests {
         };
         let failure = Failure::from(error);
         assert_eq!(failure.exit, Exit::Unreachable);
-        assert!(failure.next[0].contains("tidemill serve"));
+        assert!(failure.next[0].contains(&command("serve")));
     }
 }

@@ -9,9 +9,9 @@ use tidemill_client::{Client, ClientError, CommittedOffset, GroupDescription, Of
 use tidemill_records::{Offset, PartitionId, TopicPartition};
 
 use super::ClientArgs;
-use super::exit::Failure;
+use super::exit::{Failure, command};
 use super::output::{OutputArgs, Table, note, pairs};
-use super::position::{Position, resolve};
+use super::position::{POSITIONS, Position, resolve};
 use super::topic::topic_failure;
 use crate::config::nearest;
 
@@ -39,7 +39,8 @@ enum GroupCommand {
         /// Only these groups.
         groups: Vec<String>,
     },
-    /// Set a group's offsets; its members must be stopped.
+    /// Set a group's offsets; its members must be stopped. A group that does not exist is created.
+    #[command(after_help = POSITIONS)]
     Seek {
         /// Its id.
         group: String,
@@ -49,7 +50,7 @@ enum GroupCommand {
         /// Only this partition.
         #[arg(long, value_name = "P")]
         partition: Option<i32>,
-        /// The next record to read: start, end, +N, -N, @TIMESTAMP or an offset.
+        /// The next record to read.
         #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
         to: Position,
     },
@@ -74,13 +75,7 @@ pub(super) async fn run(args: GroupArgs) -> Result<(), Failure> {
             partition,
             to,
         } => seek(&client, &group, &topic, partition, to, output).await,
-        GroupCommand::Delete { groups } => {
-            for group in &groups {
-                client.delete_group(group).await?;
-                note(&format!("deleted {group}"))?;
-            }
-            Ok(())
-        }
+        GroupCommand::Delete { groups } => delete(&client, &groups, output).await,
     }
 }
 
@@ -106,9 +101,14 @@ async fn list(client: &Client, output: OutputArgs) -> Result<(), Failure> {
         });
     let groups: Vec<GroupLine> = groups.collect();
     output.print(&groups, |groups| {
-        let mut table = Table::new(["GROUP", "STATE", "TYPE"]);
+        let mut table = Table::new(["GROUP", "STATE", "PROTOCOL_TYPE", "TYPE"]);
         for group in groups {
-            table.row([group.group.clone(), group.state.clone(), group.kind.clone()]);
+            table.row([
+                group.group.clone(),
+                group.state.clone(),
+                or_dash(&group.protocol_type),
+                group.kind.clone(),
+            ]);
         }
         table.render()
     })
@@ -183,7 +183,7 @@ async fn lag(client: &Client, groups: Vec<String>, output: OutputArgs) -> Result
     for group in &groups {
         let committed = client.committed_offsets(group).await?;
         if committed.is_empty() && !all {
-            require_group(client, group).await?;
+            require_group(client, group, &groups).await?;
         }
         lines.extend(lag_lines(client, group, &committed).await?);
     }
@@ -203,19 +203,23 @@ async fn lag(client: &Client, groups: Vec<String>, output: OutputArgs) -> Result
     })
 }
 
-/// The group, or a failure with the name that may have been meant.
-async fn require_group(client: &Client, group: &str) -> Result<GroupDescription, Failure> {
+/// The group, or a failure with the name that may have been meant, which is none of those that were given.
+async fn require_group(
+    client: &Client,
+    group: &str,
+    given: &[String],
+) -> Result<GroupDescription, Failure> {
     if let Some(description) = client.describe_group(group).await? {
         return Ok(description);
     }
     let failure = Failure::new(format!("group {group:?} does not exist"));
     let groups = client.list_groups().await?;
-    Err(
-        match nearest(group, groups.iter().map(|listed| listed.group.as_str())) {
-            Some(meant) => failure.next(format!("did you mean {meant}?")),
-            None => failure.next("tidemill group list"),
-        },
-    )
+    let others = groups.iter().map(|listed| &listed.group);
+    let others = others.filter(|listed| !given.contains(listed));
+    Err(match nearest(group, others.map(String::as_str)) {
+        Some(meant) => failure.next(format!("did you mean {meant}?")),
+        None => failure.next(command("group list")),
+    })
 }
 
 #[derive(Debug, Serialize)]
@@ -223,6 +227,8 @@ struct Description {
     group: String,
     state: String,
     protocol: String,
+    member_count: usize,
+    lag: i64,
     members: Vec<MemberLine>,
     offsets: Vec<LagLine>,
 }
@@ -237,8 +243,9 @@ struct MemberLine {
 }
 
 async fn describe(client: &Client, group: &str, output: OutputArgs) -> Result<(), Failure> {
-    let described = require_group(client, group).await?;
+    let described = require_group(client, group, &[]).await?;
     let committed = client.committed_offsets(group).await?;
+    let offsets = lag_lines(client, group, &committed).await?;
     let members = described.members.into_iter().map(|member| MemberLine {
         member_id: member.member_id,
         instance_id: member.instance_id,
@@ -250,20 +257,21 @@ async fn describe(client: &Client, group: &str, output: OutputArgs) -> Result<()
         group: described.group,
         state: described.state,
         protocol: described.protocol,
+        member_count: members.len(),
+        lag: offsets.iter().map(|line| line.lag).sum(),
         members: members.collect(),
-        offsets: lag_lines(client, group, &committed).await?,
+        offsets,
     };
     output.print(&description, describe_text)
 }
 
 fn describe_text(description: &Description) -> String {
-    let total: i64 = description.offsets.iter().map(|line| line.lag).sum();
     let mut text = pairs(&[
         ("group", description.group.clone()),
         ("state", description.state.clone()),
-        ("assignor", or_dash(&description.protocol)),
-        ("members", description.members.len().to_string()),
-        ("lag", total.to_string()),
+        ("protocol", or_dash(&description.protocol)),
+        ("member_count", description.member_count.to_string()),
+        ("lag", description.lag.to_string()),
     ]);
     if !description.members.is_empty() {
         let mut table = Table::new(["MEMBER", "CLIENT", "HOST", "PARTITIONS"]);
@@ -316,6 +324,33 @@ fn ranges(partitions: &[String]) -> String {
     }
 }
 
+/// A group that was deleted.
+#[derive(Debug, Serialize)]
+struct Deleted {
+    group: String,
+}
+
+async fn delete(client: &Client, groups: &[String], output: OutputArgs) -> Result<(), Failure> {
+    let mut deleted = Vec::new();
+    let mut result = Ok(());
+    for group in groups {
+        result = client.delete_group(group).await;
+        if result.is_err() {
+            break;
+        }
+        deleted.push(Deleted {
+            group: group.clone(),
+        });
+    }
+    output.print(&deleted, |deleted| {
+        deleted
+            .iter()
+            .map(|line| format!("deleted {}\n", line.group))
+            .collect()
+    })?;
+    Ok(result?)
+}
+
 /// Where a group goes on.
 #[derive(Debug, Serialize)]
 struct Sought {
@@ -341,11 +376,15 @@ async fn seek(
         None => view.partitions.iter().map(|view| view.partition).collect(),
     };
     let resolved = resolve(client, topic, &wanted, to).await?;
+    let is_new = client.describe_group(group).await?.is_none();
     let offsets: BTreeMap<TopicPartition, Offset> = resolved
         .iter()
         .map(|(partition, offset)| (TopicPartition::new(topic, *partition), *offset))
         .collect();
     client.set_committed_offsets(group, &offsets).await?;
+    if is_new {
+        note(&format!("group {group} did not exist, it is new"))?;
+    }
     let sought = resolved.into_iter().map(|(partition, offset)| Sought {
         topic: topic.to_owned(),
         partition: partition.0,

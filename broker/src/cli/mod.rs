@@ -27,6 +27,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tidemill_client::{Client, ClientConfig};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::ConfigError;
 use exit::{Exit, Failure};
@@ -69,6 +70,7 @@ struct ClientArgs {
         env = "TIDEMILL_BOOTSTRAP",
         default_value = "127.0.0.1:9092",
         value_delimiter = ',',
+        value_parser = host_port,
         value_name = "H:P,…"
     )]
     bootstrap: Vec<String>,
@@ -81,6 +83,14 @@ struct ClientArgs {
         value_name = "H:P"
     )]
     admin: String,
+}
+
+fn host_port(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(_)) => Ok(text.to_owned()),
+        _ => Err("write HOST:PORT, as in 127.0.0.1:9092".to_owned()),
+    }
 }
 
 impl ClientArgs {
@@ -105,12 +115,15 @@ pub fn main() -> ExitCode {
         }
     };
     let serves = matches!(cli.command, Command::Serve(_));
-    // Raft explains every step of an election at info; whoever wants that sets TIDEMILL_LOG.
-    log_to_stderr(if serves {
-        "info,openraft=warn"
-    } else {
-        "error"
-    });
+    // Raft explains every step of an election at info, and warns of messages that come too late in one;
+    // whoever wants that sets TIDEMILL_LOG.
+    let default_filter = match serves {
+        true => "info,openraft=error",
+        false => "error",
+    };
+    if let Err(failure) = log_to_stderr(default_filter) {
+        return failure.report();
+    }
     let result = match cli.command {
         Command::Serve(args) => run_broker(args),
         Command::Demo(args) => block_on(demo::run(args)),
@@ -136,7 +149,8 @@ fn run_broker(args: serve::ServeArgs) -> Result<(), Failure> {
         let text = causes.next().map(ToString::to_string).unwrap_or_default();
         let is_usage = error.is::<ConfigError>();
         let failure = if is_usage {
-            Failure::usage(text)
+            let help = exit::command("serve --help");
+            Failure::usage(text).next(format!("{help}, or docs/configuration.md for all settings"))
         } else {
             Failure::new(text)
         };
@@ -179,14 +193,31 @@ fn with_client(
 }
 
 /// Logs go to stderr; `TIDEMILL_LOG` filters them as `RUST_LOG` does elsewhere.
-fn log_to_stderr(default_level: &str) {
-    let filter =
-        EnvFilter::try_from_env("TIDEMILL_LOG").unwrap_or_else(|_| EnvFilter::new(default_level));
+fn log_to_stderr(default_filter: &str) -> Result<(), Failure> {
+    let wanted = std::env::var("TIDEMILL_LOG").unwrap_or_default();
+    let filter = match wanted.is_empty() {
+        true => EnvFilter::new(default_filter),
+        false => filter(&wanted).map_err(|cause| {
+            Failure::usage(format!("TIDEMILL_LOG={wanted}: {cause}"))
+                .next("write a level, or TARGET=LEVEL, as in info,tidemill_log=debug")
+        })?,
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
+    Ok(())
+}
+
+/// The filter takes any word for the name of a target; a lone word that is no level is a mistyped level here.
+fn filter(wanted: &str) -> Result<EnvFilter, String> {
+    let lone = |part: &&str| !part.contains(['=', '[']);
+    let no_level = |part: &&str| part.trim().parse::<LevelFilter>().is_err();
+    if let Some(word) = wanted.split(',').filter(lone).find(no_level) {
+        return Err(format!("{word:?} is not a level"));
+    }
+    EnvFilter::try_new(wanted).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -198,6 +229,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_log_filter_is_levels_and_targets_with_levels() {
+        for good in [
+            "info",
+            "WARN,tidemill_log=debug",
+            "off",
+            "error,openraft=info",
+        ] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["infoo", "tidemill_log=loud", "info,verbose"] {
+            assert!(filter(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

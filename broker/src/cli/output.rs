@@ -51,6 +51,14 @@ pub(super) fn note(text: &str) -> io::Result<()> {
     writeln!(io::stderr(), "{text}")
 }
 
+/// `1 record`, `2 records`.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
 /// Aligned columns under a header line. Numbers stand to the right.
 #[derive(Debug)]
 pub(super) struct Table {

@@ -6,7 +6,16 @@ use std::str::FromStr;
 use tidemill_client::{Client, ClientError, OffsetSpec};
 use tidemill_records::{Offset, PartitionId};
 
+use super::exit::Failure;
 use super::timestamp::parse_timestamp;
+
+/// What a command with a POSITION says below its help.
+pub(super) const POSITIONS: &str = "\
+POSITION, in each partition by itself:
+  start, end   where the log begins, where it ends
+  +N, -N       N records after the start, N records before the end
+  @TIMESTAMP   the first record at or after this time: ms since 1970, or 2013-01-01T05:00:00Z
+  OFFSET       this offset";
 
 /// A position, the same rule for every partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +101,17 @@ pub(super) async fn bounds(
 }
 
 /// The offset that `position` means in each partition. Counts are cut at start and end, and a time after the
-/// last record means the end; an offset is taken as it is.
+/// last record means the end; an offset must lie between start and end.
 pub(super) async fn resolve(
     client: &Client,
     topic: &str,
     partitions: &[PartitionId],
     position: Position,
-) -> Result<BTreeMap<PartitionId, Offset>, ClientError> {
+) -> Result<BTreeMap<PartitionId, Offset>, Failure> {
     let bounds = bounds(client, topic, partitions).await?;
+    if let Position::Offset(offset) = position {
+        within_all(topic, &bounds, Offset(offset))?;
+    }
     let by_time = match position {
         Position::Timestamp(ms) => {
             client
@@ -120,6 +132,28 @@ pub(super) async fn resolve(
         )
     });
     Ok(resolved.collect())
+}
+
+fn within_all(
+    topic: &str,
+    bounds: &BTreeMap<PartitionId, Bounds>,
+    offset: Offset,
+) -> Result<(), Failure> {
+    let outside = |bounds: &Bounds| offset < bounds.start || offset > bounds.end;
+    match bounds.iter().find(|(_, bounds)| outside(bounds)) {
+        None => Ok(()),
+        Some((partition, Bounds { start, end })) => {
+            let failure = Failure::new(format!(
+                "OFFSET_OUT_OF_RANGE: offset {offset} is not in {topic}-{partition}"
+            ))
+            .cause(format!("its log starts at {start} and ends at {end}"));
+            let next = match bounds.len() {
+                1 => format!("give an offset from {start} to {end}"),
+                _ => "give --partition P, or a position that fits all partitions".to_owned(),
+            };
+            Err(failure.next(next))
+        }
+    }
 }
 
 fn within(position: Position, bounds: Bounds, by_time: Option<Offset>) -> Offset {
@@ -155,6 +189,19 @@ mod tests {
         }
         for text in ["", "begin", "+", "--1", "@yesterday", "4x", "-99999999999"] {
             assert!(text.parse::<Position>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_offset_lies_between_start_and_end() {
+        let bounds = Bounds {
+            start: Offset(10),
+            end: Offset(20),
+        };
+        let bounds = BTreeMap::from([(PartitionId(0), bounds)]);
+        for (offset, fits) in [(9, false), (10, true), (20, true), (21, false)] {
+            let checked = within_all("t", &bounds, Offset(offset));
+            assert_eq!(checked.is_ok(), fits, "{offset}");
         }
     }
 

@@ -12,7 +12,7 @@ use tidemill_storage::clock::{Clock, SystemClock};
 use super::ClientArgs;
 use super::exit::Failure;
 use super::input::Lines;
-use super::output::{human_bytes, note};
+use super::output::{counted, human_bytes, note};
 use super::progress;
 use super::record_json;
 use super::topic::topic_failure;
@@ -110,9 +110,8 @@ impl From<AcksArg> for Acks {
 
 pub(super) async fn run(args: ProduceArgs) -> Result<(), Failure> {
     let client = args.client.client();
-    let mut lines = Lines::open(&args.file, LINE_BYTES_MAX).map_err(|error| {
-        Failure::new(format!("cannot read {}", args.file.display())).because(&error)
-    })?;
+    let mut lines =
+        Lines::open(&args.file, LINE_BYTES_MAX).map_err(|error| unreadable(&args, &error))?;
     let topic = match args.create {
         true => client.topic_or_create(&args.topic).await,
         false => client.topic(&args.topic).await,
@@ -132,9 +131,9 @@ pub(super) async fn run(args: ProduceArgs) -> Result<(), Failure> {
     let written = write_lines(&args, &mut lines, &mut producer).await;
     // What was acknowledged is said even if the rest failed.
     let (records, bytes) = (producer.acked_records(), producer.acked_bytes());
-    let noun = if records == 1 { "record" } else { "records" };
     note(&format!(
-        "{records} {noun} written to {} ({} in {:.2?})",
+        "{} written to {} ({} in {:.2?})",
+        counted(records, "record"),
         args.topic,
         human_bytes(bytes),
         began.elapsed()
@@ -153,7 +152,7 @@ async fn write_lines(
     let bar = progress::bytes(total.map(|file| file.len()));
     let clock = SystemClock::new();
     let mut number: u64 = 0;
-    while let Some(line) = next_line(lines, producer).await? {
+    while let Some(line) = next_line(args, lines, producer).await? {
         number += 1;
         bar.inc(line.len() as u64 + 1);
         let now = clock.now_ms();
@@ -174,17 +173,28 @@ async fn write_lines(
 }
 
 /// The next line. When none follows at once, what is gathered goes out first.
-async fn next_line(lines: &mut Lines, producer: &mut Producer) -> Result<Option<Bytes>, Failure> {
+async fn next_line(
+    args: &ProduceArgs,
+    lines: &mut Lines,
+    producer: &mut Producer,
+) -> Result<Option<Bytes>, Failure> {
     if let Some(line) = lines.buffered() {
         return Ok(Some(line));
     }
-    match tokio::time::timeout(LINGER, lines.next()).await {
-        Ok(line) => Ok(line?),
+    let line = match tokio::time::timeout(LINGER, lines.next()).await {
+        Ok(line) => line,
         Err(_) => {
             producer.flush().await?;
-            Ok(lines.next().await?)
+            lines.next().await
         }
-    }
+    };
+    line.map_err(|error| unreadable(args, &error))
+}
+
+fn unreadable(args: &ProduceArgs, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot read {}", args.file.display()))
+        .because(error)
+        .next("name a file of lines with --file, or - for stdin")
 }
 
 async fn send_line(

@@ -9,8 +9,9 @@ use tidemill_storage::clock::SystemClock;
 use tidemill_storage::fs::RealFs;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::exit::command;
 use crate::broker::{Environment, RunningBroker};
-use crate::config::{self, ConfigError};
+use crate::config::{self, ConfigError, Flag};
 
 /// Flags of `serve`; every one is a TOML key and an environment variable as well.
 #[derive(Debug, Args)]
@@ -30,7 +31,7 @@ pub(super) struct ServeArgs {
     /// Address for HTTP: metrics and health [default: 127.0.0.1:9644].
     #[arg(long, value_name = "H:P")]
     admin_listen: Option<String>,
-    /// Address for other brokers [default: 127.0.0.1:9093].
+    /// Address for other brokers, which cannot join yet [default: 127.0.0.1:9093].
     #[arg(long, value_name = "H:P")]
     internal_listen: Option<String>,
     /// Id of this broker [default: 1].
@@ -45,7 +46,7 @@ pub(super) struct ServeArgs {
 }
 
 impl ServeArgs {
-    fn flags(&self) -> Result<Vec<(&str, String)>, ConfigError> {
+    fn flags(&self) -> Result<Vec<Flag<'_>>, ConfigError> {
         let named = [
             ("data-dir", &self.data_dir),
             ("listen", &self.listen),
@@ -55,20 +56,26 @@ impl ServeArgs {
             ("node-id", &self.node_id),
             ("rack", &self.rack),
         ];
-        let mut flags: Vec<(&str, String)> = Vec::new();
+        let mut flags = Vec::new();
         for pair in &self.set {
             let (name, value) = pair.split_once('=').ok_or_else(|| ConfigError::Value {
                 name: pair.clone(),
                 place: "flag --set".to_owned(),
                 cause: "write NAME=VALUE".to_owned(),
             })?;
-            flags.push((name, value.to_owned()));
+            flags.push(Flag {
+                written: format!("--set {name}"),
+                name,
+                value,
+            });
         }
-        flags.extend(
-            named
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, value.clone()?))),
-        );
+        flags.extend(named.into_iter().filter_map(|(name, value)| {
+            Some(Flag {
+                written: format!("--{name}"),
+                name,
+                value: value.as_deref()?,
+            })
+        }));
         Ok(flags)
     }
 }
@@ -143,14 +150,11 @@ fn announce(broker: &RunningBroker, data_dir: &std::path::Path) -> anyhow::Resul
     } else {
         format!(" --bootstrap {kafka}")
     };
-    writeln!(stderr, "  next     tidemill topic create hello{bootstrap}")?;
-    writeln!(
-        stderr,
-        "           echo world | tidemill produce hello{bootstrap}"
-    )?;
-    writeln!(
-        stderr,
-        "           tidemill consume hello --from start{bootstrap}"
-    )?;
+    let create = command("topic create hello");
+    let produce = command("produce hello");
+    let consume = command("consume hello --from start");
+    writeln!(stderr, "  next     {create}{bootstrap}")?;
+    writeln!(stderr, "           echo world | {produce}{bootstrap}")?;
+    writeln!(stderr, "           {consume}{bootstrap}")?;
     Ok(())
 }

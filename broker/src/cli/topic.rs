@@ -1,6 +1,7 @@
 //! `tidemill topic …`
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -8,12 +9,12 @@ use tidemill_client::{
     Client, ClientError, ConfigEntry, ConfigResource, ConfigSource, NewTopic, TopicView,
 };
 use tidemill_protocol::ErrorCode;
-use tidemill_records::{NodeId, PartitionId, TopicPartition};
+use tidemill_records::{NodeId, Offset, PartitionId, TopicPartition};
 
 use super::ClientArgs;
-use super::exit::Failure;
-use super::output::{OutputArgs, Table, note, pairs};
-use super::position::{Bounds, Position, bounds, resolve};
+use super::exit::{Failure, command};
+use super::output::{OutputArgs, Table, counted, pairs};
+use super::position::{Bounds, POSITIONS, Position, bounds, resolve};
 use crate::config::nearest;
 
 #[derive(Debug, Args)]
@@ -74,11 +75,12 @@ enum TopicCommand {
         names: Vec<String>,
     },
     /// Delete the records before a position.
+    #[command(after_help = POSITIONS)]
     Trim {
         /// The topic.
         name: String,
-        /// The first record to keep: end, +N, -N, @TIMESTAMP or an offset.
-        #[arg(long, value_name = "OFFSET", allow_hyphen_values = true)]
+        /// The first record to keep.
+        #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
         to: Position,
         /// Only this partition.
         #[arg(long, value_name = "P")]
@@ -114,9 +116,9 @@ pub(super) async fn run(args: TopicArgs) -> Result<(), Failure> {
             let changes: Vec<_> = set
                 .chain(unset.into_iter().map(|key| (key, None)))
                 .collect();
-            alter(&client, &name, &changes, partitions).await
+            alter(&client, &name, &changes, partitions, output).await
         }
-        TopicCommand::Delete { names } => delete(&client, &names).await,
+        TopicCommand::Delete { names } => delete(&client, &names, output).await,
         TopicCommand::Trim {
             name,
             to,
@@ -169,22 +171,23 @@ fn config_failure<'a>(error: ClientError, names: impl Iterator<Item = &'a str>) 
 
 async fn create(client: &Client, topic: &NewTopic, output: OutputArgs) -> Result<(), Failure> {
     if let Err(error) = client.create_topic(topic).await {
-        return Err(config_failure(
-            error,
-            topic.configs.iter().map(|(name, _)| name.as_str()),
-        ));
+        let code = error.code();
+        let failure = config_failure(error, topic.configs.iter().map(|(name, _)| name.as_str()));
+        return Err(match code {
+            Some(ErrorCode::InvalidPartitions) => failure.next("give --partitions 1 or more"),
+            Some(ErrorCode::PolicyViolation) if topic.partitions.is_some() => {
+                failure.next("give fewer --partitions; topic alter adds some later")
+            }
+            Some(ErrorCode::InvalidConfig) => {
+                failure.next("docs/configuration.md lists the configs of topics")
+            }
+            _ => failure,
+        });
     }
     let created = client.topic(&topic.name).await?;
     output.print(&TopicLine::new(&created), |line| {
-        let noun = if line.partition_count == 1 {
-            "partition"
-        } else {
-            "partitions"
-        };
-        format!(
-            "created {} with {} {noun}\n",
-            line.name, line.partition_count
-        )
+        let partitions = counted(line.partition_count as u64, "partition");
+        format!("created {} with {partitions}\n", line.name)
     })
 }
 
@@ -221,7 +224,7 @@ async fn list(client: &Client, internal: bool, output: OutputArgs) -> Result<(),
         .filter(|topic| internal || !topic.internal);
     let lines: Vec<TopicLine> = shown.map(|topic| TopicLine::new(topic)).collect();
     output.print(&lines, |lines| {
-        let mut table = Table::new(["NAME", "PARTITIONS", "REPLICAS"]);
+        let mut table = Table::new(["NAME", "PARTITION_COUNT", "REPLICATION_FACTOR"]);
         for line in lines {
             let counts = [
                 line.partition_count.to_string(),
@@ -331,18 +334,18 @@ fn describe_text(description: &Description) -> String {
     let mut text = pairs(&[
         ("name", line.name.clone()),
         ("id", line.id.clone()),
-        ("partitions", line.partition_count.to_string()),
-        ("replicas", line.replication_factor.to_string()),
+        ("partition_count", line.partition_count.to_string()),
+        ("replication_factor", line.replication_factor.to_string()),
         ("records", description.records.to_string()),
     ]);
     let mut table = Table::new([
         "PARTITION",
         "LEADER",
-        "EPOCH",
+        "LEADER_EPOCH",
         "REPLICAS",
         "ISR",
-        "START",
-        "END",
+        "START_OFFSET",
+        "END_OFFSET",
     ]);
     let join = |ids: &[i32]| ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
     for partition in &description.partitions {
@@ -375,6 +378,7 @@ async fn alter(
     name: &str,
     changes: &[(String, Option<String>)],
     partitions: Option<i32>,
+    output: OutputArgs,
 ) -> Result<(), Failure> {
     if changes.is_empty() && partitions.is_none() {
         return Err(
@@ -387,26 +391,69 @@ async fn alter(
     if !changes.is_empty() {
         let resource = ConfigResource::Topic(name.to_owned());
         if let Err(error) = client.alter_configs(&resource, changes).await {
-            return Err(config_failure(
-                error,
-                changes.iter().map(|(name, _)| name.as_str()),
-            ));
+            let list = command(&format!("topic describe {name} --all"));
+            let names = changes.iter().map(|(name, _)| name.as_str());
+            return Err(config_failure(error, names).next(format!("{list} lists the configs")));
         }
     }
     if let Some(partitions) = partitions {
-        client.create_partitions(name, partitions).await?;
+        client
+            .create_partitions(name, partitions)
+            .await
+            .map_err(|error| match error.code() {
+                Some(ErrorCode::InvalidPartitions) => Failure::from(error)
+                    .next("give more --partitions than now: they are added, never taken away"),
+                _ => error.into(),
+            })?;
     }
-    Ok(note(&format!("changed {name}"))?)
+    client.forget_topic(name);
+    let changed = client.topic(name).await?;
+    output.print(&TopicLine::new(&changed), |line| {
+        format!("changed {}\n", line.name)
+    })
 }
 
-async fn delete(client: &Client, names: &[String]) -> Result<(), Failure> {
+/// The topic, which is not one of the broker's own.
+async fn own_topic(client: &Client, name: &str) -> Result<Arc<TopicView>, Failure> {
+    match client.topic(name).await {
+        Ok(view) if view.internal => Err(Failure::new(format!("{name} is an internal topic"))
+            .cause("the broker keeps the offsets of all groups in it")
+            .next(format!(
+                "{} deletes a group with its offsets",
+                command("group delete GROUP")
+            ))),
+        Ok(view) => Ok(view),
+        Err(error) => Err(topic_failure(client, name, error).await),
+    }
+}
+
+/// A topic that was deleted.
+#[derive(Debug, Serialize)]
+struct Deleted {
+    name: String,
+}
+
+async fn delete(client: &Client, names: &[String], output: OutputArgs) -> Result<(), Failure> {
+    // A wrong name among them deletes none.
+    for name in names {
+        own_topic(client, name).await?;
+    }
+    let mut deleted = Vec::new();
+    let mut result = Ok(());
     for name in names {
         if let Err(error) = client.delete_topic(name).await {
-            return Err(topic_failure(client, name, error).await);
+            result = Err(topic_failure(client, name, error).await);
+            break;
         }
-        note(&format!("deleted {name}"))?;
+        deleted.push(Deleted { name: name.clone() });
     }
-    Ok(())
+    output.print(&deleted, |deleted| {
+        deleted
+            .iter()
+            .map(|line| format!("deleted {}\n", line.name))
+            .collect()
+    })?;
+    result
 }
 
 /// Where a partition begins after a trim.
@@ -423,10 +470,7 @@ async fn trim(
     partition: Option<i32>,
     output: OutputArgs,
 ) -> Result<(), Failure> {
-    let view = match client.topic(name).await {
-        Ok(view) => view,
-        Err(error) => return Err(topic_failure(client, name, error).await),
-    };
+    let view = own_topic(client, name).await?;
     let partitions: Vec<PartitionId> = match partition {
         Some(partition) => vec![PartitionId(partition)],
         None => view.partitions.iter().map(|view| view.partition).collect(),
@@ -438,8 +482,13 @@ async fn trim(
         ))
         .next("give --partition P, or --to @TIMESTAMP, end, +N or -N"));
     }
+    let offsets = match to {
+        // One before the start is no mistake: those records are gone already.
+        Position::Offset(offset) => partitions.iter().map(|id| (*id, Offset(offset))).collect(),
+        _ => resolve(client, name, &partitions, to).await?,
+    };
     let mut trimmed = Vec::new();
-    for (partition, offset) in resolve(client, name, &partitions, to).await? {
+    for (partition, offset) in offsets {
         let id = TopicPartition::new(name, partition);
         let start = client.delete_records(&id, offset).await?;
         trimmed.push(Trimmed {
@@ -448,7 +497,7 @@ async fn trim(
         });
     }
     output.print(&trimmed, |trimmed| {
-        let mut table = Table::new(["PARTITION", "START"]);
+        let mut table = Table::new(["PARTITION", "START_OFFSET"]);
         for line in trimmed {
             table.row([line.partition.to_string(), line.start_offset.to_string()]);
         }

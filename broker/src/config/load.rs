@@ -1,5 +1,7 @@
-//! Merging of settings: defaults, then the TOML file, then the environment, then flags.
+//! Merging of settings: defaults, then the TOML file, then `KAFKA_…` and `TIDEMILL_…` of the environment, then
+//! flags.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::BrokerConfig;
@@ -42,6 +44,16 @@ pub enum ConfigError {
         /// The nearest name that exists.
         nearest: Option<&'static str>,
     },
+    /// Two spellings of one setting in the file.
+    #[error("{first} and {second} in {} are the same setting; keep one of them", .path.display())]
+    Twice {
+        /// One spelling.
+        first: String,
+        /// The other.
+        second: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// A value that does not fit.
     #[error("{name} ({place}): {cause}")]
     Value {
@@ -54,19 +66,39 @@ pub enum ConfigError {
     },
 }
 
-/// Merges what is given; `flags` are (name, value) pairs. Warnings go to the log.
+/// A setting on the command line.
+#[derive(Debug, Clone)]
+pub struct Flag<'a> {
+    /// As it stands there, for errors.
+    pub written: String,
+    /// Which setting.
+    pub name: &'a str,
+    /// Its value.
+    pub value: &'a str,
+}
+
+/// Merges what is given. Warnings go to the log.
 pub fn load(
     file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
-    flags: &[(&str, String)],
+    flags: &[Flag<'_>],
 ) -> Result<BrokerConfig, ConfigError> {
     let mut config = BrokerConfig::default();
     if let Some(path) = file {
+        let mut spellings: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in read(path)? {
             set(&mut config, &name, &value, &path.display().to_string())?;
+            if let Some(first) = spellings.insert(settings::canonical(&name), name.clone()) {
+                return Err(ConfigError::Twice {
+                    first,
+                    second: name,
+                    path: path.to_owned(),
+                });
+            }
         }
     }
     let mut variables: Vec<_> = environment.collect();
+    // In this order `TIDEMILL_…` wins over `KAFKA_…`.
     variables.sort();
     for (variable, value) in &variables {
         if OTHER_VARIABLES.contains(&&**variable) {
@@ -83,8 +115,9 @@ pub fn load(
             set_from_kafka(&mut config, variable, name, value)?;
         }
     }
-    for (flag, value) in flags {
-        set(&mut config, flag, value, &format!("flag --{flag}"))?;
+    for flag in flags {
+        let place = format!("flag {}", flag.written);
+        set(&mut config, flag.name, flag.value, &place)?;
     }
     Ok(config)
 }
@@ -162,10 +195,12 @@ fn flatten(
             format!("{prefix}.{key}")
         };
         let text = match value {
-            toml::Value::Table(table) => {
+            // A known table whose lines are all comments is no mistake.
+            toml::Value::Table(table) if !table.is_empty() || settings::is_table(&name) => {
                 flatten(&name, table, flat)?;
                 continue;
             }
+            toml::Value::Table(_) => String::new(),
             toml::Value::String(text) => text.clone(),
             toml::Value::Integer(number) => number.to_string(),
             toml::Value::Float(number) => number.to_string(),
@@ -204,7 +239,11 @@ mod tests {
             ("KAFKA_NUM_PARTITIONS", "4"),
             ("HOME", "/"),
         ];
-        let flags = [("data-dir", "/c".to_owned())];
+        let flags = [Flag {
+            written: "--data-dir".to_owned(),
+            name: "data-dir",
+            value: "/c",
+        }];
         let config = load(Some(&file), pairs(&environment), &flags).unwrap();
         assert_eq!(config.data_dir, Path::new("/c"));
         assert_eq!(config.num_partitions, 4);
@@ -213,6 +252,38 @@ mod tests {
             config.topic_defaults,
             [("retention.ms".to_owned(), "5".to_owned())]
         );
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "the file that a person wrote")]
+    fn a_file_says_each_thing_once_and_nothing_unknown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tidemill.toml");
+        let load = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            load(Some(&file), pairs(&[]), &[]).map_err(|error| error.to_string())
+        };
+        for (text, words) in [
+            (
+                "data_dir = \"/a\"\nlog.dirs = \"/b\"\n",
+                ["data_dir", "log.dirs"],
+            ),
+            (
+                "num.partitions = 1\nnum_partitions = 2\n",
+                ["num.partitions", "num_partitions"],
+            ),
+            ("[network]\n", ["unknown setting", "network"]),
+            (
+                "flush.messages = 1\n",
+                ["flush.messages", "log.flush.interval.messages"],
+            ),
+        ] {
+            let error = load(text).unwrap_err();
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        }
+        assert!(load("[log]\n").is_ok());
+        // Other units of one setting are Kafka's; there the milliseconds win.
+        assert!(load("log.retention.ms = 5\nlog.retention.hours = 1\n").is_ok());
     }
 
     #[test]
@@ -232,6 +303,8 @@ mod tests {
     fn wrong_values_say_where_they_stand() {
         for (name, value) in [
             ("TIDEMILL_NODE_ID", "-1"),
+            ("TIDEMILL_DATA_DIR", ""),
+            ("TIDEMILL_DATA_DIR", " "),
             ("TIDEMILL_LISTEN", "nowhere"),
             ("TIDEMILL_LOG_RETENTION_MS", "soon"),
             ("KAFKA_NUM_PARTITIONS", "0"),

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use load::{ConfigError, load};
+pub use load::{ConfigError, Flag, load};
 
 use crate::topic_config::{self, Kind};
 

@@ -54,6 +54,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         |c| c.data_dir.display().to_string(),
         "Directory of segments, write-ahead log and metadata.",
         |c, v| {
+            if v.is_empty() {
+                return Err("it is empty; name a directory, as in ./tidemill-data".to_owned());
+            }
             if v.contains(',') {
                 return Err("one directory, not a list".to_owned());
             }
@@ -104,7 +107,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         &[],
         Kind::Text,
         |c| c.internal_listen.to_string(),
-        "HOST:PORT for other brokers.",
+        "HOST:PORT for other brokers; none can join yet, so nothing connects to it.",
         |c, v| {
             c.internal_listen = address(v)?;
             Ok(())
@@ -115,7 +118,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         &["broker.id"],
         Kind::Int(0),
         |c| c.node_id.to_string(),
-        "Id of this broker, 0 or more.",
+        "Id of this broker.",
         |c, v| {
             c.node_id = at_least(v, 0)?;
             Ok(())
@@ -225,7 +228,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         &[],
         Kind::Long(1),
         |c| ms(c.network.idle_max),
-        "A silent connection is closed after this.",
+        "A silent connection is closed after this; below 10 s, up to 5 s later.",
         |c, v| {
             c.network.idle_max = millis(v)?;
             Ok(())
@@ -509,7 +512,29 @@ pub(super) fn apply(config: &mut BrokerConfig, name: &str, value: &str) -> Resul
     if WITHOUT_EFFECT.contains(&&*name) {
         return Ok(Applied::WithoutEffect);
     }
-    Ok(Applied::Unknown(super::nearest(&name, names())))
+    let of_topic = topic_config::SETTINGS
+        .iter()
+        .find(|s| s.name == name && !s.synonym.is_empty());
+    let meant = of_topic.map(|setting| setting.synonym);
+    Ok(Applied::Unknown(
+        meant.or_else(|| super::nearest(&name, names())),
+    ))
+}
+
+/// The one name of a setting, whichever way it is written.
+pub(super) fn canonical(name: &str) -> String {
+    let name = normal(name);
+    let of = |setting: &&Setting| setting.aliases.contains(&&*name);
+    match SETTINGS.iter().find(of) {
+        Some(setting) => setting.name.to_owned(),
+        None => name,
+    }
+}
+
+/// Whether settings are named below this, as in a TOML table.
+pub(super) fn is_table(name: &str) -> bool {
+    let prefix = normal(name) + ".";
+    names().any(|name| name.starts_with(&prefix))
 }
 
 fn ms(duration: Duration) -> String {
@@ -564,9 +589,11 @@ fn strip_scheme(value: &str) -> &str {
 }
 
 fn address(value: &str) -> Result<SocketAddr, String> {
+    let (host, port) = split_host(value)?;
+    let _: u16 = port.parse().map_err(|_| not_host_port(value))?;
     let found = value
         .to_socket_addrs()
-        .map_err(|error| format!("{value:?} is not HOST:PORT: {error}"))?;
+        .map_err(|error| format!("the name {host:?} does not resolve: {error}"))?;
     found
         .into_iter()
         .next()
@@ -574,12 +601,18 @@ fn address(value: &str) -> Result<SocketAddr, String> {
 }
 
 fn host_port(value: &str) -> Result<(String, u16), String> {
-    let wrong = || format!("{value:?} is not HOST:PORT");
-    let (host, port) = value.rsplit_once(':').ok_or_else(wrong)?;
-    let port = port.parse().map_err(|_| wrong())?;
-    if host.is_empty() || port == 0 {
-        Err(wrong())
-    } else {
-        Ok((host.to_owned(), port))
+    let (host, port) = split_host(value)?;
+    match port.parse() {
+        Ok(port) if port != 0 => Ok((host.to_owned(), port)),
+        _ => Err(not_host_port(value)),
     }
+}
+
+fn split_host(value: &str) -> Result<(&str, &str), String> {
+    let split = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    split.ok_or_else(|| not_host_port(value))
+}
+
+fn not_host_port(value: &str) -> String {
+    format!("{value:?} is not HOST:PORT")
 }

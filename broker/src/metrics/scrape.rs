@@ -156,12 +156,12 @@ fn log_dir(broker: &Broker, families: &mut Families) {
         ),
         (
             "tidemill_log_drain_writes_total",
-            "Runs written to segment files.",
+            "Writes to segment files, each a run of batches.",
             figures.drain_writes,
         ),
         (
             "tidemill_log_drain_errors_total",
-            "Runs that failed and were tried again.",
+            "Writes to segment files that failed and were tried again.",
             figures.drain_errors,
         ),
         (
@@ -202,7 +202,7 @@ fn log_dir(broker: &Broker, families: &mut Families) {
     );
     families.gauge(
         "tidemill_disk_free_bytes",
-        "Free bytes of it.",
+        "Free bytes of the data directory's file system.",
         &[],
         usable as f64,
     );

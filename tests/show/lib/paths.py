@@ -26,7 +26,11 @@ def need(path):
 
 
 def use_venv():
-    """Starts the program anew under the virtual environment's Python, which has the Kafka clients."""
+    """Starts the program anew under the virtual environment's Python, which has the Kafka clients. Where that is
+    not installed, --help still says what the program's first lines say."""
+    if {"-h", "--help"} & set(sys.argv[1:]) and not VENV_PYTHON.exists():
+        print(sys.modules["__main__"].__doc__.strip())
+        sys.exit(0)
     if Path(sys.prefix) != need(VENV_PYTHON).parents[1]:
         os.execv(VENV_PYTHON, [str(VENV_PYTHON), *sys.argv])
 

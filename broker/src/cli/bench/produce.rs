@@ -7,7 +7,7 @@ use clap::Args;
 use tidemill_client::{Acks, Client, Connection, ConnectionConfig};
 use tidemill_protocol::api_versions::ApiVersionsRequest;
 use tidemill_protocol::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
-use tidemill_protocol::{ErrorCode, Records, Str, decode_response};
+use tidemill_protocol::{Records, Str, decode_response};
 use tidemill_records::{Compression, Headers, RecordBatch, RecordBatchBuilder};
 use tidemill_storage::clock::{Clock, SystemClock};
 
@@ -15,12 +15,14 @@ use super::super::exit::Failure;
 use super::super::produce::{AcksArg, Codec};
 use super::report::{Measured, Report};
 use super::wire::{PreparedRequest, Wire};
-use super::{Amount, LoadArgs, Share, measure, parse_bytes, shares, topic};
+use super::{Amount, LoadArgs, Share, measure, parse_amount, refused, shares, topic};
 
 /// The last version of Produce that names topics by name.
 const PRODUCE_BY_NAME: i16 = 12;
 /// How long the broker may wait for its replicas.
 const REPLICATION_TIMEOUT_MS: i32 = 30_000;
+/// At a fixed rate, a connection sends at least this often: longer pauses would make a burst of each batch.
+const RATED_INTERVAL_MAX: Duration = Duration::from_millis(20);
 /// Bytes that a record costs beside its value, at most.
 const RECORD_OVERHEAD: u64 = 16;
 
@@ -32,13 +34,13 @@ pub(super) struct ProduceBenchArgs {
     #[arg(long, value_name = "N")]
     partitions: Option<i32>,
     /// Size of each record's value.
-    #[arg(long, value_name = "N", value_parser = parse_bytes, default_value = "1Ki")]
+    #[arg(long, value_name = "N", value_parser = parse_amount, default_value = "1Ki")]
     record_size: u64,
-    /// Size of a batch; a request has one.
-    #[arg(long, value_name = "N", value_parser = parse_bytes, default_value = "256Ki")]
+    /// Size of a batch; a request has one. With --rate a batch is no more than 20 ms of it.
+    #[arg(long, value_name = "N", value_parser = parse_amount, default_value = "256Ki")]
     batch_bytes: u64,
     /// Records in a batch, instead of --batch-bytes.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_amount)]
     batch_records: Option<u64>,
     /// When the broker answers: when all replicas have it, when the leader has it (1), never (0).
     #[arg(long, value_enum, default_value = "all")]
@@ -54,16 +56,42 @@ pub(super) struct ProduceBenchArgs {
     rate: Option<f64>,
 }
 
+/// A request with its batch's size.
+#[derive(Debug, Clone)]
+struct Prepared {
+    request: PreparedRequest,
+    records: u64,
+    bytes: u64,
+}
+
+impl Prepared {
+    fn new(
+        args: &ProduceBenchArgs,
+        partition: i32,
+        batch: &RecordBatch,
+        version: i16,
+    ) -> Result<Prepared, Failure> {
+        let request = request_for(&args.load.topic, partition, batch, args.acks.into());
+        Ok(Prepared {
+            request: PreparedRequest::new(&request, version)?,
+            records: batch.record_count() as u64,
+            bytes: batch.size_bytes() as u64,
+        })
+    }
+}
+
 /// What one connection does.
 #[derive(Debug, Clone)]
 struct Load {
     share: Share,
-    requests: Vec<PreparedRequest>,
+    /// One for each partition, sent in turns.
+    requests: Vec<Prepared>,
+    /// So many of them.
+    batches: u64,
+    /// A smaller one after them, where the amount is no multiple of a batch.
+    rest: Option<Prepared>,
     version: i16,
     acks: Acks,
-    batch_records: u64,
-    batch_bytes: u64,
-    batches: u64,
     in_flight: usize,
     /// First request and time between two of them, for an open loop.
     schedule: Option<(Duration, Duration)>,
@@ -75,13 +103,14 @@ pub(super) async fn run(client: &Client, args: &ProduceBenchArgs) -> Result<Repo
     }
     let view = topic(client, &args.load.topic, args.partitions).await?;
     let shares = shares(client, &view, args.load.connections)?;
-    let batch = batch(args)?;
-    let (records, bytes) = (batch.record_count() as u64, batch.size_bytes() as u64);
-    let batches = match args.load.amount() {
-        Amount::Bytes(wanted) => wanted.div_ceil(bytes),
-        Amount::Records(wanted) => wanted.div_ceil(records),
-    };
     let connections = shares.len() as u64;
+    let full = batch(args, batch_records(args, connections))?;
+    let (records, bytes) = (full.record_count() as u64, full.size_bytes() as u64);
+    let (batches, rest) = match args.load.amount() {
+        Amount::Bytes(wanted) => (wanted.div_ceil(bytes), 0),
+        Amount::Records(wanted) => (wanted / records, wanted % records),
+    };
+    let rest = (rest > 0).then(|| batch(args, rest)).transpose()?;
     let mut work = Vec::new();
     for (number, share) in (0..).zip(shares) {
         let version = version_at(&share.address).await?;
@@ -89,10 +118,12 @@ pub(super) async fn run(client: &Client, args: &ProduceBenchArgs) -> Result<Repo
             let batches_per_second = rate / records as f64 / connections as f64;
             Duration::from_secs_f64(1.0 / batches_per_second)
         });
-        let topic = &args.load.topic;
-        let prepare = |partition: &i32| {
-            let request = request_for(topic, *partition, &batch, args.acks.into());
-            PreparedRequest::new(&request, version)
+        let prepare = |partition: &i32| Prepared::new(args, *partition, &full, version);
+        let rest = match &rest {
+            Some(rest) if number == 0 => {
+                Some(Prepared::new(args, share.partitions[0], rest, version)?)
+            }
+            _ => None,
         };
         work.push(Load {
             requests: share
@@ -100,11 +131,10 @@ pub(super) async fn run(client: &Client, args: &ProduceBenchArgs) -> Result<Repo
                 .iter()
                 .map(prepare)
                 .collect::<Result<_, _>>()?,
+            rest,
             share,
             version,
             acks: args.acks.into(),
-            batch_records: records,
-            batch_bytes: bytes,
             batches: batches / connections + u64::from(number < batches % connections),
             in_flight: args.in_flight,
             // Connections take turns within one interval.
@@ -124,16 +154,22 @@ async fn version_at(address: &str) -> Result<i16, Failure> {
     Ok(version.map_err(tidemill_client::ClientError::from)?)
 }
 
-/// One batch of values that do not compress.
-fn batch(args: &ProduceBenchArgs) -> Result<RecordBatch, Failure> {
-    let count = args
-        .batch_records
-        .unwrap_or(args.batch_bytes / (args.record_size + RECORD_OVERHEAD));
+/// Records of a full batch.
+fn batch_records(args: &ProduceBenchArgs, connections: u64) -> u64 {
+    let by_rate = args.rate.map_or(u64::MAX, |rate| {
+        (rate / connections as f64 * RATED_INTERVAL_MAX.as_secs_f64()) as u64
+    });
+    let by_size = args.batch_bytes / (args.record_size + RECORD_OVERHEAD);
+    args.batch_records.unwrap_or(by_size.min(by_rate)).max(1)
+}
+
+/// One batch of `count` values that do not compress.
+fn batch(args: &ProduceBenchArgs, count: u64) -> Result<RecordBatch, Failure> {
     let now = SystemClock::new().now_ms();
     let mut builder = RecordBatchBuilder::new(Compression::from(args.compression));
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let mut value = vec![0; usize::try_from(args.record_size).unwrap_or(usize::MAX)];
-    for _ in 0..count.max(1) {
+    for _ in 0..count {
         noise.fill(&mut value);
         builder.push(now, None, Some(&value), &Headers::default());
     }
@@ -181,11 +217,12 @@ fn request_for(topic: &str, partition: i32, batch: &RecordBatch, acks: Acks) -> 
 fn produce(mut load: Load) -> Result<Measured, Failure> {
     let mut wire = Wire::connect(&load.share.address)?;
     let mut measured = Measured::new();
-    let mut waiting: VecDeque<(i32, Instant)> = VecDeque::with_capacity(load.in_flight);
+    let mut waiting: VecDeque<Waiting> = VecDeque::with_capacity(load.in_flight);
     let began = Instant::now();
+    let total = load.batches + u64::from(load.rest.is_some());
     let mut sent: u64 = 0;
-    while sent < load.batches || !waiting.is_empty() {
-        let may_send = sent < load.batches && waiting.len() < load.in_flight;
+    while sent < total || !waiting.is_empty() {
+        let may_send = sent < total && waiting.len() < load.in_flight;
         let due = match load.schedule {
             Some((first, between)) => began + first + between.mul_f64(sent as f64),
             None => Instant::now(),
@@ -194,12 +231,22 @@ fn produce(mut load: Load) -> Result<Measured, Failure> {
             let early = due.saturating_duration_since(Instant::now());
             if early.is_zero() {
                 let correlation_id = (sent & 0x7fff_ffff) as i32;
-                let count = load.requests.len() as u64;
-                wire.send(&mut load.requests[(sent % count) as usize], correlation_id)?;
+                let turn = (sent % load.requests.len() as u64) as usize;
+                let next = match &mut load.rest {
+                    Some(rest) if sent == load.batches => rest,
+                    _ => &mut load.requests[turn],
+                };
+                wire.send(&mut next.request, correlation_id)?;
                 sent += 1;
+                let sent = Waiting {
+                    correlation_id,
+                    due,
+                    records: next.records,
+                    bytes: next.bytes,
+                };
                 match load.acks {
-                    Acks::None => count_batch(&mut measured, &load, due),
-                    Acks::Leader | Acks::All => waiting.push_back((correlation_id, due)),
+                    Acks::None => sent.count(&mut measured),
+                    Acks::Leader | Acks::All => waiting.push_back(sent),
                 }
                 continue;
             }
@@ -207,10 +254,10 @@ fn produce(mut load: Load) -> Result<Measured, Failure> {
                 continue;
             }
         }
-        if let Some((correlation_id, due)) = waiting.pop_front() {
+        if let Some(sent) = waiting.pop_front() {
             let version = load.version;
-            wire.receive(|frame| check_answer(frame, version, correlation_id))?;
-            count_batch(&mut measured, &load, due);
+            wire.receive(|frame| check_answer(frame, version, sent.correlation_id))?;
+            sent.count(&mut measured);
         }
     }
     if load.acks == Acks::None {
@@ -219,11 +266,22 @@ fn produce(mut load: Load) -> Result<Measured, Failure> {
     Ok(measured)
 }
 
-fn count_batch(measured: &mut Measured, load: &Load, due: Instant) {
-    measured.requests += 1;
-    measured.records += load.batch_records;
-    measured.bytes += load.batch_bytes;
-    measured.latency(due.elapsed());
+/// A batch that was sent.
+struct Waiting {
+    correlation_id: i32,
+    /// When it should have been sent.
+    due: Instant,
+    records: u64,
+    bytes: u64,
+}
+
+impl Waiting {
+    fn count(&self, measured: &mut Measured) {
+        measured.requests += 1;
+        measured.records += self.records;
+        measured.bytes += self.bytes;
+        measured.latency(self.due.elapsed());
+    }
 }
 
 fn check_answer(frame: bytes::Bytes, version: i16, correlation_id: i32) -> Result<(), Failure> {
@@ -232,19 +290,13 @@ fn check_answer(frame: bytes::Bytes, version: i16, correlation_id: i32) -> Resul
     if header.correlation_id != correlation_id {
         return Err(Failure::new("the broker answers out of order"));
     }
-    let partitions = response
-        .responses
-        .iter()
-        .flat_map(|topic| &topic.partition_responses);
-    for partition in partitions {
-        if partition.error_code != 0 {
-            let code = ErrorCode::from_code(partition.error_code);
-            let name = code.map_or("an unknown error", |code| code.name());
-            let said = partition.error_message.as_deref().unwrap_or_default();
-            let partition = partition.index;
-            return Err(Failure::new(format!(
-                "partition {partition} answers {name} {said}"
-            )));
+    for topic in &response.responses {
+        for partition in &topic.partition_responses {
+            if partition.error_code != 0 {
+                let said = partition.error_message.as_deref().unwrap_or_default();
+                let name = topic.name.as_str();
+                return Err(refused(name, partition.index, partition.error_code, said));
+            }
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::super::exit::Failure;
-use super::super::output::{human_bytes, pairs};
+use super::super::output::{counted, human_bytes, pairs};
 use super::cpu::{BrokerProcess, own_cpu};
 
 /// Latencies are kept in µs, up to this.
@@ -197,11 +197,11 @@ impl Report {
             (
                 self.operation,
                 format!(
-                    "{} records, {} in {:.3} s, {} requests",
-                    self.records,
+                    "{}, {} in {:.3} s, {}",
+                    counted(self.records, "record"),
                     human_bytes(self.bytes),
                     self.seconds,
-                    self.requests
+                    counted(self.requests, "request")
                 ),
             ),
             (
