@@ -62,12 +62,45 @@ pub(crate) async fn auto_create(broker: &Broker, name: &str) -> Result<(), Error
             configs.to_vec(),
         )
     } else {
+        let factor = i64::from(broker.config.default_replication_factor);
+        let brokers = broker
+            .metadata
+            .image()
+            .brokers()
+            .filter(|node| !node.fenced)
+            .count();
+        if usize::try_from(factor).is_ok_and(|factor| factor > brokers) {
+            return Err(ErrorCode::InvalidReplicationFactor);
+        }
+        if collides(broker, name).is_some() {
+            return Err(ErrorCode::InvalidTopicException);
+        }
         (broker.config.num_partitions, Vec::new())
     };
     match create(broker, name, partitions, configs).await {
         Ok(_) | Err(ProposeError::Rejected(Rejection::TopicExists(_))) => Ok(()),
         Err(error) => Err(crate::api::error::proposal(&error)),
     }
+}
+
+/// A topic whose name differs in nothing but periods and underscores, which are the same in the names of metrics.
+pub(crate) fn collides(broker: &Broker, name: &str) -> Option<Arc<str>> {
+    if !name.contains(['.', '_']) {
+        return None;
+    }
+    let same = |a: char, b: char| a == b || (matches!(a, '.' | '_') && matches!(b, '.' | '_'));
+    let image = broker.metadata.image();
+    let mut topics = image.topics().filter(|topic| {
+        topic.name.len() == name.len()
+            && topic
+                .name
+                .chars()
+                .zip(name.chars())
+                .all(|(a, b)| same(a, b))
+    });
+    topics
+        .find(|topic| *topic.name != *name)
+        .map(|topic| Arc::clone(&topic.name))
 }
 
 /// Creates a topic with one replica a partition, here, and waits until it can be used.

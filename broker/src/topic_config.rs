@@ -367,6 +367,10 @@ pub(crate) fn resolve(own: &Configs, defaults: &[(String, String)]) -> TopicSett
     };
     let size = |name: &str| long(name).max(0) as u64;
     let bound = |name: &str| u64::try_from(long(name)).ok();
+    let has_policy = |wanted: &str| {
+        let mut policies = get("cleanup.policy").split(',');
+        policies.any(|policy| policy.trim() == wanted)
+    };
     TopicSettings {
         log: Arc::new(LogConfig {
             segment_bytes: size("segment.bytes") as u32,
@@ -384,9 +388,8 @@ pub(crate) fn resolve(own: &Configs, defaults: &[(String, String)]) -> TopicSett
             timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
             flush_messages: long("flush.messages"),
             flush_ms: long("flush.ms"),
-            delete_by_retention: get("cleanup.policy")
-                .split(',')
-                .any(|policy| policy.trim() == "delete"),
+            delete_by_retention: has_policy("delete"),
+            compact: has_policy("compact"),
         }),
         min_insync_replicas: long("min.insync.replicas") as usize,
     }

@@ -252,3 +252,25 @@ async fn a_frame_over_the_limit_is_not_even_read() {
     );
     assert_eq!(wire.must_produce("t", 0, &batch(&["a"])).await, 0);
 }
+
+/// More than a connection starts at a time, all buffered at once: whatever is answered when, nothing is left lying.
+#[tokio::test]
+async fn many_requests_in_one_write_are_answered_without_a_pause() {
+    let broker = TestBroker::start().await;
+    let mut wire = broker.wire().await;
+    wire.must_create("t", 1, &[]).await;
+    for round in 0..300 {
+        let mut bytes = Vec::new();
+        for at in 0..64 {
+            let records = bytes_of(&batch(&[&format!("{round}/{at}")]));
+            let mut request = produce("t", 0, records);
+            request.acks = 1;
+            bytes.extend_from_slice(&wire.frame(PRODUCE, &request).1);
+        }
+        wire.write(&bytes).await;
+        for at in 0..64 {
+            let answered = wire.read_frame_within(Duration::from_secs(3)).await;
+            assert!(answered.is_some(), "{round}/{at}");
+        }
+    }
+}

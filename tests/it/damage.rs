@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
 use tidemill_protocol::ErrorCode;
 use tidemill_records::{BatchRules, RecordBatch};
-use tidemill_tests::records::batch;
+use tidemill_tests::records::{batch, contents};
 use tidemill_tests::{ChildBroker, get, refused_start};
 
 const FIRST_ENTRY: usize = 4096;
@@ -323,4 +323,80 @@ fn copy_dir(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// Records of a log that was in service go nowhere because the metadata lost its end.
+#[tokio::test]
+async fn a_topic_that_the_metadata_lost_keeps_its_files() {
+    let dir = killed().await;
+    let file = wal_file(&dir.path().join("meta/wal"));
+    let bytes = fs::read(&file).unwrap();
+    let of_u = |(start, end): &&(usize, usize)| {
+        let entry = &bytes[*start..*end];
+        // The name with its length in front, which nothing else has.
+        entry.windows(2).any(|window| window == [1, b'u'])
+    };
+    let all = entries(&bytes);
+    let (cut, _) = *all.iter().find(of_u).expect("the topic was created");
+    let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+    file.set_len(cut as u64).unwrap();
+    let broker = ChildBroker::start(dir.path(), &[], &[]);
+    all_is_there(&broker, "t").await;
+    let mut wire = broker.wire().await;
+    wire.must_create("u", 1, &[]).await;
+    assert_eq!(wire.must_produce("u", 0, &batch(&["anew"])).await, 0);
+    drop(wire);
+    let said = broker.kill9();
+    assert!(said.contains("u-0") && said.contains("-stray"), "{said}");
+    let broker = ChildBroker::start(dir.path(), &[], &[]);
+    assert_eq!(broker.wire().await.values("u", 0).await, ["anew"]);
+    broker.stop();
+    let topics = fs::read_dir(dir.path().join("topics")).unwrap();
+    let stray = topics
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().ends_with("-stray"))
+        .expect("kept");
+    let log = fs::read(stray.join("00000000000000000000.log")).unwrap();
+    let kept: Vec<String> = contents(&Some(bytes::Bytes::from(log).into()))
+        .into_iter()
+        .map(|(_, value)| value)
+        .collect();
+    assert_eq!(kept, (0..10).map(|at| format!("u{at}")).collect::<Vec<_>>());
+}
+
+/// A file that lost bytes below the last checkpoint is no torn end.
+#[tokio::test]
+async fn a_write_ahead_log_that_lost_its_end_is_noticed_and_the_advice_works() {
+    let dir = killed().await;
+    // Everything up to here is in the segment files when it starts again.
+    ChildBroker::start(dir.path(), &[], &[]).stop();
+    let broker = ChildBroker::start(dir.path(), &[], &[]);
+    let mut wire = broker.wire().await;
+    for at in 0..3 {
+        wire.must_produce("t", 0, &batch(&[&format!("more{at}")]))
+            .await;
+    }
+    drop(wire);
+    broker.stop();
+    let mut files: Vec<PathBuf> = fs::read_dir(dir.path().join("wal"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    files.retain(|file| !file.to_string_lossy().contains("spare"));
+    files.sort();
+    let file = files.pop().expect("a file");
+    let truncated = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    truncated.set_len(200).unwrap();
+    let refused = refused_start(dir.path(), &[], &[]);
+    assert!(
+        refused.stderr.contains("truncate --size=0 "),
+        "{}",
+        refused.stderr
+    );
+    truncated.set_len(0).unwrap();
+    let broker = ChildBroker::start(dir.path(), &[], &[]);
+    let values = broker.wire().await.values("t", 0).await;
+    assert_eq!(values.len(), 13, "all of it was in the segment files");
+    all_is_there(&broker, "u").await;
+    broker.stop();
 }

@@ -7,7 +7,7 @@ use tidemill_protocol::ErrorCode;
 use tidemill_protocol::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
-use tidemill_tests::records::{batch, now_ms, stamped};
+use tidemill_tests::records::{batch, keyed, now_ms, stamped};
 use tidemill_tests::{TestBroker, Wire, until};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -160,7 +160,7 @@ async fn compacted_topics_are_not_subject_to_retention() {
     ];
     wire.must_create("t", 1, &compacted).await;
     wire.must_create("u", 1, &[("retention.ms", "1000")]).await;
-    let old = stamped(&[(now_ms() - HOUR_MS, "old")]);
+    let old = keyed(now_ms() - HOUR_MS, "key", "old");
     for topic in ["t", "u"] {
         wire.must_produce(topic, 0, &old).await;
         wire.must_produce(topic, 0, &old).await;

@@ -355,3 +355,36 @@ async fn a_hundred_topics_at_once() {
     let mut wire = broker.wire().await;
     assert_eq!(wire.values("t-99", 1).await, ["a"]);
 }
+
+#[tokio::test]
+async fn names_that_metrics_could_not_tell_apart_collide() {
+    let broker = TestBroker::start().await;
+    let mut wire = broker.wire().await;
+    wire.must_create("a.b_c", 1, &[]).await;
+    let invalid = ErrorCode::InvalidTopicException.code();
+    for name in ["a_b.c", "a_b_c", "a.b.c"] {
+        let refused = wire.create(name, 1, &[]).await.topics.remove(0);
+        assert_eq!(refused.error_code, invalid, "{name}");
+        let message = refused.error_message.expect("a message");
+        let message = message.as_str();
+        assert!(
+            message.contains("collides with existing topic: a.b_c"),
+            "{message}"
+        );
+        let metadata = wire.metadata(&[name], true).await;
+        assert_eq!(metadata.topics[0].error_code, invalid, "{name}");
+    }
+    wire.must_create("a.b-c", 1, &[]).await;
+}
+
+#[tokio::test]
+async fn a_topic_that_is_to_be_compacted_wants_keys() {
+    let broker = TestBroker::start().await;
+    let mut wire = broker.wire().await;
+    wire.must_create("k", 1, &[("cleanup.policy", "compact,delete")])
+        .await;
+    let refused = wire.produce("k", 0, &batch(&["no key"])).await;
+    assert_eq!(refused.error_code, ErrorCode::InvalidRecord.code());
+    wire.set_config("k", "cleanup.policy", "delete").await;
+    assert_eq!(wire.must_produce("k", 0, &batch(&["no key"])).await, 0);
+}

@@ -28,6 +28,14 @@ pub fn stamped(records: &[(i64, &str)]) -> RecordBatch {
     build(RecordBatchBuilder::new(Compression::None), records)
 }
 
+/// A batch of one record with a key.
+pub fn keyed(timestamp: i64, key: &str, value: &str) -> RecordBatch {
+    let mut builder = RecordBatchBuilder::new(Compression::None);
+    let (key, value) = (key.as_bytes(), value.as_bytes());
+    builder.push(timestamp, Some(key), Some(value), &Headers::default());
+    builder.build().expect("a record that makes a batch")
+}
+
 /// A batch of values with the number of its producer.
 pub fn sequenced(id: i64, epoch: i16, sequence: i32, values: &[&str]) -> RecordBatch {
     let builder = RecordBatchBuilder::new(Compression::None).producer(

@@ -125,6 +125,9 @@ fn check_batches(
         if config.timestamp_type == TimestampType::CreateTime {
             check_create_time(shared, batch, config, now_ms)?;
         }
+        if config.compact && origin == AppendOrigin::Client {
+            check_keys(shared, batch, config)?;
+        }
         bytes += batch.size_bytes();
     }
     let max = config.segment_bytes as usize;
@@ -165,6 +168,15 @@ fn check_create_time(
         }
     }
     Ok(())
+}
+
+fn check_keys(shared: &Shared, batch: &RecordBatch, config: &LogConfig) -> Result<(), AppendError> {
+    let limit = config.max_message_bytes.saturating_mul(DECODED_FACTOR_MAX);
+    let _alone = shared.opens_alone(batch);
+    match batch.validate_records(DecodeLimit(limit))?.keyless_records {
+        0 => Ok(()),
+        _ => Err(AppendError::Keyless),
+    }
 }
 
 /// One per batch, or nothing where no batch is a control batch.

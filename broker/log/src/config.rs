@@ -22,6 +22,8 @@ pub struct LogConfig {
     pub retention_ms: Option<i64>,
     /// `retention.bytes`; None sets no bound (Kafka's -1).
     pub retention_bytes: Option<u64>,
+    /// Whether `cleanup.policy` has `compact`: records without a key could never be compacted, and are refused.
+    pub compact: bool,
     /// Whether retention deletes by age and size at all; false where `cleanup.policy` is only `compact`.
     pub delete_by_retention: bool,
     /// `max.message.bytes`: the largest batch that a client may append.
@@ -49,6 +51,7 @@ impl Default for LogConfig {
             retention_ms: Some(7 * 24 * 3_600_000),
             retention_bytes: None,
             delete_by_retention: true,
+            compact: false,
             max_message_bytes: 1_048_588,
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX,

@@ -204,6 +204,9 @@ pub enum AppendError {
     /// No batches, or a control batch from a client.
     #[error("there is nothing to append, or a control batch from a client")]
     InvalidRecord,
+    /// A record without a key for a topic that is to be compacted by key.
+    #[error("Compacted topic cannot accept message without key")]
+    Keyless,
     /// Records had to be decoded and cannot be.
     #[error(transparent)]
     Records(#[from] RecordError),

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -10,11 +11,22 @@ use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tidemill_client::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 
 use crate::broker::Broker;
+
+/// Connections at once; the next ones wait to be accepted. Scrapers and probes need a few.
+const CONNECTIONS_MAX: usize = 64;
+/// A request's head must be there this long after the connection was made, or after the answer before.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// After so long a connection is told to end with the next answer, and soon after that it is ended.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(300);
+const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// After a failed accept (no file descriptors left, say) the next one waits this long.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 const STARTING: u8 = 0;
 const READY: u8 = 1;
@@ -53,27 +65,45 @@ pub(crate) async fn run(
     listener: TcpListener,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let accept = async || {
+        let slot = connections.clone().acquire_owned().await;
+        let slot = slot.expect("nobody closes it");
+        (listener.accept().await, slot)
+    };
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (accepted, slot) = tokio::select! {
+            accepted = accept() => accepted,
             _ = stopped.wait_for(|is_stopped| *is_stopped) => return,
         };
-        if let Ok((stream, _)) = accepted {
-            tokio::spawn(serve(broker.clone(), stream));
+        match accepted {
+            Ok((stream, _)) => {
+                tokio::spawn(serve(broker.clone(), stream, slot));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an http connection");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
         }
     }
 }
 
-async fn serve(broker: Arc<Broker>, stream: TcpStream) {
+async fn serve(broker: Arc<Broker>, stream: TcpStream, _slot: OwnedSemaphorePermit) {
     let service = service_fn(move |request: Request<Incoming>| {
         let broker = broker.clone();
         async move { Ok::<_, Infallible>(answer(&broker, request.method(), request.uri().path())) }
     });
-    let connection = hyper::server::conn::http1::Builder::new();
-    if let Err(error) = connection
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-    {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let mut ended = timeout(CONNECTION_AGE_MAX, connection.as_mut()).await;
+    if ended.is_err() {
+        connection.as_mut().graceful_shutdown();
+        ended = timeout(LAST_ANSWER_WITHIN, connection).await;
+    }
+    if let Ok(Err(error)) = ended {
         tracing::debug!(%error, "http connection ended");
     }
 }

@@ -92,6 +92,11 @@ async fn create(
         let message = format!("Topic '{}' already exists.", wanted.name.as_str());
         return Err((ErrorCode::TopicAlreadyExists, message));
     }
+    if let Some(other) = topic::collides(broker, &wanted.name) {
+        let name = wanted.name.as_str();
+        let message = format!("Topic '{name}' collides with existing topic: {other}");
+        return Err((ErrorCode::InvalidTopicException, message));
+    }
     let configs = settings(wanted)?;
     let partitions = assign(broker, wanted, *room)?;
     *room -= partitions.len();

@@ -31,7 +31,7 @@ fn append(error: &AppendError) -> ErrorCode {
         AppendError::MessageTooLarge { .. } => ErrorCode::MessageTooLarge,
         AppendError::RecordListTooLarge { .. } => ErrorCode::RecordListTooLarge,
         AppendError::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,
-        AppendError::InvalidRecord => ErrorCode::InvalidRecord,
+        AppendError::InvalidRecord | AppendError::Keyless => ErrorCode::InvalidRecord,
         AppendError::Records(_) | AppendError::Control(_) => ErrorCode::CorruptMessage,
         AppendError::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
         AppendError::Deleted => ErrorCode::UnknownTopicOrPartition,

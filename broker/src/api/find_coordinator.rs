@@ -2,7 +2,8 @@
 //!
 //! Versions 0–6; many keys at once from 4 on (KIP-699). The coordinator of a group is the leader of its
 //! partition of `__consumer_offsets`, which is created when the first one is asked for. Transactions have no
-//! coordinator yet: COORDINATOR_NOT_AVAILABLE. Other key types are refused.
+//! coordinator yet: TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which clients understand as final, where
+//! COORDINATOR_NOT_AVAILABLE would let them ask for ever. Other key types are refused.
 
 use tidemill_metadata::MetadataLog;
 use tidemill_protocol::find_coordinator::{
@@ -18,6 +19,7 @@ use crate::topic::{self, CONSUMER_OFFSETS};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
+const NO_TRANSACTIONS: &str = "tidemill has no transactions yet";
 
 /// Answers every key on its own.
 pub(crate) async fn handle(
@@ -66,7 +68,10 @@ async fn find(broker: &Broker, context: &RequestContext, key: Str, key_type: i8)
             node_id: -1,
             port: -1,
             error_code: code.code(),
-            error_message: Some(Str::from_static(code.message())),
+            error_message: Some(match key_type {
+                TRANSACTION => Str::from_static(NO_TRANSACTIONS),
+                _ => Str::from_static(code.message()),
+            }),
             ..Default::default()
         },
     }
@@ -107,11 +112,12 @@ fn of_transaction(
     transactional_id: &str,
 ) -> Result<(i32, String, u16), ErrorCode> {
     let resource = Resource::TransactionalId(transactional_id);
-    if !broker
+    if broker
         .authorizer
         .allows(context, Operation::Describe, resource)
     {
-        return Err(ErrorCode::TransactionalIdAuthorizationFailed);
+        let client_id = context.client_id.as_str();
+        tracing::info!(%client_id, "a transactional producer was refused: {NO_TRANSACTIONS}");
     }
-    Err(ErrorCode::CoordinatorNotAvailable)
+    Err(ErrorCode::TransactionalIdAuthorizationFailed)
 }

@@ -103,9 +103,23 @@ fn give_large_buffers_back() {
 #[cfg(not(target_env = "gnu"))]
 fn give_large_buffers_back() {}
 
+/// Connections and segment files are open files, and what a shell allows by default is far too few.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, limit = ?limit.current, "cannot raise the limit on open files");
+    }
+}
+
 /// Runs until told to stop; everything acked is on disk when it returns.
 pub(super) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     give_large_buffers_back();
+    raise_open_files_limit();
     let flags = args.flags()?;
     let config = config::load(args.config.as_deref(), std::env::vars(), &flags)?;
     // Before the broker starts, so that an early signal is not lost.
@@ -117,7 +131,12 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<()> {
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
     };
     let data_dir = config.data_dir.clone();
-    let broker = RunningBroker::start(config, environment).await?;
+    let broker = tokio::select! {
+        broker = RunningBroker::start(config, environment) => broker?,
+        // Nothing was acknowledged yet, and a start can be ended anywhere.
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     announce(&broker, &data_dir)?;
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: draining"),

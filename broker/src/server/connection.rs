@@ -120,8 +120,14 @@ impl Connection {
         let mut progress = Instant::now();
         let mut timer = Box::pin(tokio::time::sleep_until(progress + QUIET_AFTER));
         loop {
-            self.start_what_may_start().await?;
-            self.answer_what_is_ready().await?;
+            // An answer makes room for a request that is buffered already, and that nothing else would wake.
+            loop {
+                self.start_what_may_start().await?;
+                let has_answered = self.answer_what_is_ready().await?;
+                if !has_answered {
+                    break;
+                }
+            }
             let is_stopping = *shutdown.borrow();
             if is_stopping && self.may_end() {
                 return Ok(());
@@ -250,8 +256,9 @@ impl Connection {
         has_room
     }
 
-    /// Writes all answers that are ready, in order, gathered into as few writes as possible.
-    async fn answer_what_is_ready(&mut self) -> Result<(), ConnectionError> {
+    /// Writes all answers that are ready, in order, gathered into as few writes as possible. False when there were none.
+    async fn answer_what_is_ready(&mut self) -> Result<bool, ConnectionError> {
+        let pending_before = self.pending.len();
         let mut chunks = VecDeque::new();
         while let Some(pending) = self.pending.front_mut() {
             let Poll::Ready(reply) = poll!(&mut pending.reply) else {
@@ -267,7 +274,8 @@ impl Connection {
                 }
             }
         }
-        self.write_all(chunks).await
+        self.write_all(chunks).await?;
+        Ok(self.pending.len() < pending_before)
     }
 
     /// The peer will send no more: what it has produced is still answered.

@@ -103,6 +103,8 @@ pub(super) struct Files {
     pub(super) next_generation: u32,
     /// Whether the last file was written all over before it came into use.
     pub(super) prewritten: bool,
+    /// The last file could not be made, and that was said.
+    pub(super) lacks_space: bool,
 }
 
 impl Files {
@@ -374,11 +376,15 @@ fn recycle(shared: &Shared, files: &mut Files, below: u64) -> Result<(), WalFail
 fn prepare_next(shared: &Shared, files: &mut Files) -> Result<(), WalFailure> {
     match files.prepare(shared.durable(), &|| shared.hurries()) {
         Ok(ready) => {
+            files.lacks_space = false;
             shared.file_is_ready(ready, files.next_base);
             Ok(())
         }
         Err(failure) if failure.is_disk_full() => {
-            tracing::warn!(path = %failure.path.display(), "no space for another write-ahead log file");
+            // It is tried again and again.
+            if !std::mem::replace(&mut files.lacks_space, true) {
+                tracing::warn!(path = %failure.path.display(), "no space for another write-ahead log file");
+            }
             shared.disk_is_full();
             Ok(())
         }

@@ -524,6 +524,7 @@ fn prepare_directory(
         next_base: replay.end,
         next_generation: generation,
         prewritten: false,
+        lacks_space: false,
     };
     for base in given_up {
         files.retire(Name::Live { base: *base }, false)?;
