@@ -42,6 +42,7 @@ pub(crate) struct ReadHint {
 /// A segment file, and what of it may be read.
 pub(crate) struct FilePlan {
     pub(crate) base: Offset,
+    next_offset: Offset,
     pub(crate) drained: u32,
     pub(crate) index_entries: u32,
     position: Option<u32>,
@@ -287,6 +288,7 @@ pub(crate) fn plan_file(state: &State, from: Offset) -> FilePlan {
     FilePlan {
         base: segment.base,
         drained: segment.drained,
+        next_offset: segment.next_offset,
         index_entries: segment.index_written(),
         position: hints.next().map(|hint| hint.position),
         next_segment: state.segments.get(at + 1).map(|next| next.base),
@@ -357,6 +359,7 @@ impl FileReader<'_> {
         if !self.covers(position, HEADER_BYTES) {
             self.fill(position, read_bytes + slack)?;
         }
+        let mut least = self.plan.base;
         let mut found: Option<FoundRange> = None;
         while position < end {
             if !self.covers(position, HEADER_BYTES) {
@@ -366,11 +369,13 @@ impl FileReader<'_> {
                 }
                 self.fill(position, read_bytes)?;
             }
-            let header = self.header(position)?;
+            let header = match self.batch_header(position, least) {
+                // The next read is told.
+                Err(_) if found.is_some() => break,
+                header => header?,
+            };
             let after = position + header.size_bytes() as u64;
-            if after > end {
-                return Err(self.corrupt(position));
-            }
+            least = header.next_offset();
             if header.next_offset() <= want.from {
                 position = after;
                 continue;
@@ -401,6 +406,20 @@ impl FileReader<'_> {
                 end: 0,
                 next: want.from,
             })),
+        }
+    }
+
+    /// The header of a batch that lies where it must. The checksum does not cover its base offset.
+    fn batch_header(&self, position: u64, least: Offset) -> Result<BatchHeader, ReadError> {
+        let header = self.header(position)?;
+        let after = position + header.size_bytes() as u64;
+        let offsets = least..=self.plan.next_offset;
+        match after <= self.plan.drained.into()
+            && offsets.contains(&header.base_offset())
+            && offsets.contains(&header.next_offset())
+        {
+            true => Ok(header),
+            false => Err(self.corrupt(position)),
         }
     }
 

@@ -532,6 +532,31 @@ async fn a_batch_too_large_to_be_opened_is_found_by_time_as_a_whole() {
     assert!((Offset(2)..Offset(4)).contains(&largest.offset));
 }
 
+/// The base offset is outside of the checksum: a flipped one must neither send readers elsewhere nor make them wait.
+#[tokio::test]
+async fn a_batch_under_a_wrong_offset_is_not_read() {
+    // A small step would be a gap, as compaction leaves them.
+    for byte in 0..7 {
+        let bench = Bench::new();
+        let log = bench.create("t");
+        for _ in 0..4 {
+            append(&log, batch(2, 100));
+        }
+        bench.drain_and_evict(&log).await;
+        let path = Path::new("/data/topics/t-0/00000000000000000000.log");
+        let size = batch(2, 100).size_bytes() as u64;
+        bench.fs.flip_bit(path, size + byte, 0).expect("flipped");
+        // The batch before it is still read, from it on nothing.
+        let before = log.read(Offset(0), Offset(8), 1, true).expect("read");
+        assert_eq!(before.next, Offset(2));
+        let refused = log.read(Offset(2), Offset(8), 1 << 20, true);
+        assert!(
+            matches!(refused, Err(ReadError::Corrupt { position, .. }) if position == size),
+            "{byte}: {refused:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_torn_index_is_rebuilt() {
     let bench = Bench::new();
@@ -701,6 +726,7 @@ async fn damage_found_while_running_is_known_after_a_crash_and_until_the_file_is
             false => {
                 let file = bench.fs.open(path, OpenMode::ReadWrite).expect("opens");
                 file.set_len(whole.len() as u64 - 20).expect("cut");
+                file.sync_data().expect("for good");
             }
         }
         let log = bench.get("t");

@@ -98,6 +98,12 @@ pub enum OpenError {
     /// Raft has stopped.
     #[error(transparent)]
     Failed(#[from] Failure),
+    /// What a start writes down of itself did not fit.
+    #[error("no space for the metadata log in {}: make some on that disk, then start again", .dir.display())]
+    NoSpace {
+        /// Where the log is.
+        dir: PathBuf,
+    },
     /// The group of one did not come to lead.
     #[error("the node is alone and still does not lead: {0}")]
     NotLeading(ProposeError),
@@ -153,7 +159,10 @@ impl Metadata {
         if opened.is_ok() && written.is_none() {
             opened = metadata.write_identity(&*fs, &config.data_dir).await;
         }
-        if let Err(error) = opened {
+        if let Err(mut error) = opened {
+            if metadata.log_store.lacks_space() {
+                error = OpenError::NoSpace { dir: meta_dir };
+            }
             metadata.close().await;
             return Err(error);
         }

@@ -63,6 +63,8 @@ struct Shared {
     /// Whether `live.committed` is not in the stream yet.
     committed_ahead: AtomicBool,
     closing: AtomicBool,
+    /// Whether a write waits for space.
+    lacks_space: AtomicBool,
     durable: mpsc::UnboundedSender<WhenDurable>,
 }
 
@@ -96,6 +98,10 @@ impl LogStore {
         let (wal, recovery) =
             Wal::open(fs, config, start, &mut |end, bytes| live.replay(end, bytes))?;
         live.check().map_err(WalOpenError::Visit)?;
+        if recovery.torn {
+            let end = recovery.end;
+            tracing::warn!(%end, "the metadata log ended in entries that are not whole, and were cut off: nothing says that they were acknowledged");
+        }
         tracing::debug!(?recovery, "metadata log opened");
         let wal = Arc::new(wal);
         let (durable, actions) = mpsc::unbounded_channel();
@@ -106,6 +112,7 @@ impl LogStore {
             identity_ahead: AtomicBool::new(false),
             committed_ahead: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            lacks_space: AtomicBool::new(false),
             durable,
         };
         Ok(Self {
@@ -145,6 +152,11 @@ impl LogStore {
     /// Figures of the write-ahead log.
     pub(crate) fn stats(&self) -> WalStats {
         self.shared.wal.stats()
+    }
+
+    /// Whether something waits for space on the disk.
+    pub(crate) fn lacks_space(&self) -> bool {
+        self.shared.lacks_space.load(Ordering::Acquire)
     }
 
     /// From now on a full disk is an error instead of a wait, so that shutting down ends.
@@ -194,7 +206,6 @@ impl Shared {
         tail: &[u8],
         take_up: impl FnOnce(&mut Live, Lsn),
     ) -> io::Result<Lsn> {
-        let mut waited = false;
         let end = loop {
             let appended = match self.wal.admit().await {
                 Ok(()) => self.wal.append(&[IoSlice::new(head), IoSlice::new(tail)]),
@@ -202,15 +213,15 @@ impl Shared {
             };
             match appended {
                 Err(WalError::DiskFull) if !self.closing.load(Ordering::Acquire) => {
-                    if !waited {
+                    if !self.lacks_space.swap(true, Ordering::AcqRel) {
                         tracing::error!("no space for the metadata log; waiting for some");
                     }
-                    waited = true;
                     tokio::time::sleep(DISK_FULL_RETRY).await;
                 }
                 appended => break appended.map_err(io::Error::other)?,
             }
         };
+        self.lacks_space.store(false, Ordering::Release);
         let mut live = self.live.lock();
         let before = live.written(end);
         take_up(&mut live, before);
