@@ -426,7 +426,7 @@ async fn run(seed: u64) {
         world.take_acks(dir.wal().durable());
         fs.crash();
         drop(dir);
-        // Indexes that a reader has rebuilt are not synced with the next checkpoint: a start mends them.
+        // Indexes that a reader was rebuilding meanwhile may not be synced: a reader mends them again.
         let mut crashed = verified(&world, &fs.reboot());
         crashed
             .faults

@@ -163,14 +163,18 @@ impl PartitionLog {
                 return entries == (segment.index_written(), segment.time_written());
             }
             (segment.index_entries, segment.time_entries) = entries;
-            segment.unsynced.index = true;
-            segment.unsynced.time = true;
             true
         });
-        match written {
-            true => self.write_indexes(&rebuilt),
-            false => Ok(()),
+        if written {
+            self.write_indexes(&rebuilt)?;
+            self.with_state(|state| {
+                if let Some(segment) = state.segment_mut(base) {
+                    segment.unsynced.index = true;
+                    segment.unsynced.time = true;
+                }
+            });
         }
+        Ok(())
     }
 
     fn write_indexes(&self, rebuilt: &Segment) -> Result<(), ReadError> {
