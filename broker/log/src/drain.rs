@@ -427,6 +427,8 @@ impl Drain {
     }
 
     fn put_aside(&self, log: &PartitionLog) -> io::Result<()> {
+        // No checkpoint will do that: the log is on its list no more.
+        self.sync(log);
         let aside = files::stray_dir(&self.shared.config.dir, log.partition(), log.topic_id());
         self.shared.open_files.forget_log(log.number);
         if files::put_aside(&*self.shared.fs, &log.dir(), &aside)? {

@@ -2,8 +2,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tidemill_records::{
-    Compression, EndTransactionMarker, LeaderEpoch, ProducerEpoch, ProducerId, RecordBatchBuilder,
-    Sequence, TimestampType,
+    BatchRules, Compression, EndTransactionMarker, LeaderEpoch, ProducerEpoch, ProducerId,
+    RecordBatch, RecordBatchBuilder, Sequence, TimestampType,
 };
 use tidemill_storage::fs::{SimFaults, SimFs};
 
@@ -786,6 +786,25 @@ async fn a_log_that_is_put_aside_keeps_its_files_and_frees_its_name() {
     assert_eq!(aside(&crashed.fs), [size]);
     assert_eq!(crashed.report.partitions, 1);
     assert_eq!(crashed.report.strays.len(), 1);
+}
+
+/// What recovery has written is not synced yet, and the next checkpoint recycles the entries that it came from.
+#[tokio::test]
+async fn a_log_that_is_put_aside_survives_the_next_checkpoint() {
+    let bench = Bench::new();
+    let log = bench.create("t");
+    bench.append(&log, batch(2, 100)).await;
+    let crashed = bench.crash();
+    crashed.dir.put_aside(&tp("t", 0)).expect("put aside");
+    crashed.dir.checkpoint().await.expect("a checkpoint");
+    let crashed = crashed.crash();
+    let files = crashed.fs.contents();
+    let kept = files.iter().find(|(path, _)| {
+        path.to_string_lossy().contains("-stray/") && path.extension().is_some_and(|e| e == "log")
+    });
+    let (_, bytes) = kept.expect("the file");
+    let (whole, _) = RecordBatch::parse(&bytes.clone().into(), BatchRules::Stored).expect("whole");
+    assert_eq!(whole.record_count(), 2);
 }
 
 #[tokio::test]
