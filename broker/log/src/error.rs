@@ -7,6 +7,7 @@ use tidemill_records::{
     ControlError, Offset, ProducerEpoch, RecordError, Sequence, TopicPartition,
 };
 use tidemill_storage::atomic::AtomicFileError;
+use tidemill_storage::fs::is_disk_full;
 use tidemill_storage::wal::{WalError, WalFault};
 
 /// Why a log directory or a partition of it cannot be opened, made or changed.
@@ -71,8 +72,7 @@ pub enum LogError {
 impl LogError {
     /// Whether it ends when there is space.
     pub fn is_disk_full(&self) -> bool {
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        matches!(self, LogError::Io { source, .. } if full.contains(&source.kind()))
+        matches!(self, LogError::Io { source, .. } if is_disk_full(source))
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidemill_records::{Offset, TopicId};
-use tidemill_storage::fs::{File, Fs, OpenMode};
+use tidemill_storage::fs::{File, Fs, OpenMode, is_disk_full};
 
 use crate::error::OfflineCause;
 use crate::files::{self, FileKind, parse_segment_file, segment_file};
@@ -284,13 +284,6 @@ impl ReplayFiles {
         tracing::error!(dir = %self.dir.display(), %error, "cannot recover the files of a partition");
         self.failed = true;
     }
-}
-
-fn is_disk_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }
 
 fn has_entries<E: IndexEntry>(file: &dyn File, count: u32) -> io::Result<bool> {

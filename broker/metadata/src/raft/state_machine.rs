@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::{Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use tidemill_storage::fs::is_disk_full;
 use tokio::sync::{Notify, watch};
 
 use super::files::{MetaFiles, SavedSnapshot, SnapshotBytes, SnapshotState};
@@ -183,7 +184,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let saved = loop {
             match self.files.save_snapshot(self.state.clone()).await {
                 // An error would end Raft for good, and a full disk passes.
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Err(error) if is_disk_full(&error) => {
                     tracing::error!(%error, "no space for a metadata snapshot; waiting for some");
                     tokio::time::sleep(DISK_FULL_RETRY).await;
                 }

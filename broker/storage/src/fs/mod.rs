@@ -21,6 +21,14 @@ use std::sync::Arc;
 pub use real::RealFs;
 pub use sim::{SimFaults, SimFs, is_simulated_crash};
 
+/// Whether it ends when there is space.
+pub fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// How [`Fs::open`] opens a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {

@@ -25,7 +25,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use crate::fs::{BLOCK_BYTES, Fs};
+use crate::fs::{BLOCK_BYTES, Fs, is_disk_full};
 use crate::spawn::{ThreadHandle, spawn_thread};
 
 use self::buffer::Shared;
@@ -136,8 +136,7 @@ impl std::fmt::Display for WalStep {
 impl WalFailure {
     /// Whether it is only that there was no space for a file that nothing was written to yet.
     fn is_disk_full(&self) -> bool {
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        self.step == WalStep::Create && full.contains(&self.source.kind())
+        self.step == WalStep::Create && is_disk_full(&self.source)
     }
 }
 
