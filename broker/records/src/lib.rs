@@ -16,6 +16,7 @@ mod header;
 mod ids;
 mod partitioner;
 mod record;
+mod remote;
 mod varint;
 
 pub use batch::{BatchRules, RecordBatch};
@@ -31,4 +32,7 @@ pub use partitioner::{murmur2, murmur2_partition};
 pub use record::{
     DecodeLimit, Headers, HeadersIter, Record, RecordError, RecordFault, RecordHeader, RecordIter,
     RecordsSummary,
+};
+pub use remote::{
+    EpochStart, Extent, ManifestError, MaxTimestamp, ObjectId, PageRef, RemoteObject,
 };
