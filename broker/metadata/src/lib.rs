@@ -22,11 +22,14 @@ mod testing;
 
 pub use apply::apply;
 pub use codec::DecodeError;
-pub use command::{AssignmentFault, Command, ConfigChange, LabelFault, Outcome, Rejection};
+pub use command::{
+    AssignmentFault, Command, ConfigChange, ExtentReplacement, LabelFault, Outcome, PageSeal,
+    Rejection,
+};
 pub use identity::{Identity, IdentityError};
 pub use image::{
-    BrokerEpoch, BrokerImage, ConfigResource, Configs, ImageChanges, Listener, MetadataImage,
-    PartitionImage, TopicImage,
+    BrokerEpoch, BrokerImage, ConfigResource, Configs, Garbage, INLINE_EXTENTS_MAX, ImageChanges,
+    Listener, MetadataImage, PartitionImage, Prepare, RemoteLog, TopicImage,
 };
 pub use level::{LevelRange, METADATA_VERSION, MetadataLevel};
 pub use log::{BarrierError, Failure, MemberError, MetadataLog, ProposeError};

@@ -23,3 +23,7 @@ pub const LISTENERS_MAX: usize = 16;
 pub const LABEL_BYTES_MAX: usize = 255;
 /// Producer ids handed out at once, as in Kafka.
 pub const PRODUCER_ID_BLOCK: i32 = 1_000;
+/// Objects that one command expires or forgets.
+pub const LOOSE_OBJECTS_PER_COMMAND_MAX: usize = 10_000;
+/// Uploads that are announced and neither committed nor expired.
+pub const PREPARES_MAX: usize = 100_000;

@@ -180,6 +180,7 @@ impl Metadata {
         if bytes.len() > COMMAND_BYTES_MAX {
             return Err(Rejection::CommandTooLarge(bytes.len()).into());
         }
+        Command::decode(&bytes).map_err(Rejection::Malformed)?;
         let write = self.raft.client_write(EncodedCommand(bytes));
         let written = self.in_time(write).await?.map_err(write_error)?;
         let applied = written

@@ -1,5 +1,7 @@
 //! What the tests of several modules share: short ways to write commands, and arbitrary ones.
 
+pub(crate) mod remote;
+
 use std::sync::Arc;
 
 use proptest::collection::vec;
@@ -126,6 +128,10 @@ fn listener() -> impl Strategy<Value = Listener> {
 
 /// Any command, sensible or not.
 pub(crate) fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![11 => cluster_command(), 7 => remote::command()]
+}
+
+fn cluster_command() -> impl Strategy<Value = Command> {
     let topic = || id().prop_map(TopicId);
     let partitions = || vec(vec(node(), 0..4), 0..5);
     let levels = (level(), level()).prop_map(|(min, max)| LevelRange { min, max });

@@ -3,6 +3,7 @@
 mod brokers;
 mod configs;
 mod election;
+mod remote;
 mod topics;
 
 use tidemill_records::{NodeId, ProducerId};
@@ -62,6 +63,18 @@ fn run(image: &mut MetadataImage, command: &Command) -> Result<Outcome, Rejectio
         Command::AllocateProducerIds { node, epoch } => allocate_producer_ids(image, *node, *epoch),
         Command::SetLevel { level } => set_level(image, *level),
         Command::ChangePartition { .. } => topics::change_partition(image, command),
+        Command::ClaimTier { incarnation } => remote::claim(image, *incarnation),
+        Command::PrepareObject { object, prepare } => remote::prepare(image, *object, *prepare),
+        Command::ReplaceExtents(replacement) => remote::replace_extents(image, replacement),
+        Command::SealPage(seal) => remote::seal_page(image, seal),
+        Command::AdvanceLogStart {
+            topic,
+            partition,
+            leader_epoch,
+            start,
+        } => remote::advance_start(image, (*topic, *partition), *leader_epoch, *start),
+        Command::ExpirePrepares { objects } => remote::expire_prepares(image, objects),
+        Command::ForgetGarbage { objects } => remote::forget_garbage(image, objects),
     }
 }
 

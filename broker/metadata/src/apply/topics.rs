@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rpds::VectorSync;
 use tidemill_records::{LeaderEpoch, NodeId, PartitionId, TopicId};
 
-use super::{configs, election};
+use super::{configs, election, remote};
 use crate::command::{AssignmentFault, Command, Outcome, Rejection};
 use crate::image::topic::NodeLists;
 use crate::image::{BrokerEpoch, ConfigResource, MetadataImage, PartitionImage, TopicImage};
@@ -48,6 +48,7 @@ pub(super) fn delete(image: &mut MetadataImage, id: TopicId) -> Result<Outcome, 
     image.topics.remove_mut(&topic.name);
     image.topic_names.remove_mut(&id);
     image.note_deleted(image.index, id);
+    remote::discard_topic(image, &topic);
     image
         .configs
         .remove_mut(&ConfigResource::Topic(Arc::clone(&topic.name)));

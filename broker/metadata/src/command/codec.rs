@@ -2,13 +2,16 @@
 //! new fields come as a new version of the kind, at a new metadata level.
 
 use bytes::Bytes;
-use tidemill_records::{LeaderEpoch, NodeId, PartitionId, TopicId};
+use tidemill_records::{
+    Extent, LeaderEpoch, NodeId, ObjectId, Offset, PageRef, PartitionId, RemoteObject, TopicId,
+};
 
-use super::Command;
+use super::{Command, ExtentReplacement, PageSeal};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::image::BrokerEpoch;
 use crate::image::codec::{
-    get_levels, get_listeners, get_resource, put_levels, put_listeners, put_resource,
+    get_levels, get_listeners, get_packed, get_prepare, get_resource, put_levels, put_listeners,
+    put_packed, put_prepare, put_resource,
 };
 use crate::level::MetadataLevel;
 
@@ -24,6 +27,13 @@ mod kind {
     pub(super) const ALLOCATE_PRODUCER_IDS: u16 = 9;
     pub(super) const SET_LEVEL: u16 = 10;
     pub(super) const CHANGE_PARTITION: u16 = 11;
+    pub(super) const CLAIM_TIER: u16 = 12;
+    pub(super) const PREPARE_OBJECT: u16 = 13;
+    pub(super) const REPLACE_EXTENTS: u16 = 14;
+    pub(super) const SEAL_PAGE: u16 = 15;
+    pub(super) const ADVANCE_LOG_START: u16 = 16;
+    pub(super) const EXPIRE_PREPARES: u16 = 17;
+    pub(super) const FORGET_GARBAGE: u16 = 18;
 }
 
 impl Command {
@@ -66,6 +76,13 @@ impl Command {
             Self::AllocateProducerIds { .. } => kind::ALLOCATE_PRODUCER_IDS,
             Self::SetLevel { .. } => kind::SET_LEVEL,
             Self::ChangePartition { .. } => kind::CHANGE_PARTITION,
+            Self::ClaimTier { .. } => kind::CLAIM_TIER,
+            Self::PrepareObject { .. } => kind::PREPARE_OBJECT,
+            Self::ReplaceExtents(_) => kind::REPLACE_EXTENTS,
+            Self::SealPage(_) => kind::SEAL_PAGE,
+            Self::AdvanceLogStart { .. } => kind::ADVANCE_LOG_START,
+            Self::ExpirePrepares { .. } => kind::EXPIRE_PREPARES,
+            Self::ForgetGarbage { .. } => kind::FORGET_GARBAGE,
         }
     }
 
@@ -153,6 +170,30 @@ impl Command {
                 });
                 w.option(*leader, |w, leader| w.i32(leader.0));
             }
+            Self::ClaimTier { incarnation } => w.u64(*incarnation),
+            Self::PrepareObject { object, prepare } => {
+                put_packed(w, |out| object.encode(out));
+                put_prepare(w, prepare);
+            }
+            Self::ReplaceExtents(replacement) => put_replacement(w, replacement),
+            Self::SealPage(seal) => put_seal(w, seal),
+            Self::AdvanceLogStart {
+                topic,
+                partition,
+                leader_epoch,
+                start,
+            } => {
+                w.uuid(topic.0);
+                w.i32(partition.0);
+                w.i32(leader_epoch.0);
+                w.i64(start.0);
+            }
+            Self::ExpirePrepares { objects } | Self::ForgetGarbage { objects } => {
+                w.count(objects.len());
+                for object in objects {
+                    put_packed(w, |out| object.encode(out));
+                }
+            }
         }
     }
 
@@ -212,6 +253,27 @@ impl Command {
                 isr: r.option(|r| r.list(|r| Ok((NodeId(r.i32()?), BrokerEpoch(r.i64()?)))))?,
                 leader: r.option(|r| r.i32().map(NodeId))?,
             },
+            kind::CLAIM_TIER => Self::ClaimTier {
+                incarnation: r.u64()?,
+            },
+            kind::PREPARE_OBJECT => Self::PrepareObject {
+                object: get_packed(r, RemoteObject::decode)?,
+                prepare: get_prepare(r)?,
+            },
+            kind::REPLACE_EXTENTS => Self::ReplaceExtents(get_replacement(r)?),
+            kind::SEAL_PAGE => Self::SealPage(get_seal(r)?),
+            kind::ADVANCE_LOG_START => Self::AdvanceLogStart {
+                topic: TopicId(r.uuid()?),
+                partition: PartitionId(r.i32()?),
+                leader_epoch: LeaderEpoch(r.i32()?),
+                start: Offset(r.i64()?),
+            },
+            kind::EXPIRE_PREPARES => Self::ExpirePrepares {
+                objects: r.list(|r| get_packed(r, RemoteObject::decode))?,
+            },
+            kind::FORGET_GARBAGE => Self::ForgetGarbage {
+                objects: r.list(|r| get_packed(r, RemoteObject::decode))?,
+            },
             _ => {
                 return Err(DecodeError::Newer {
                     what: "metadata command",
@@ -221,6 +283,57 @@ impl Command {
             }
         })
     }
+}
+
+fn put_replacement(w: &mut Writer, replacement: &ExtentReplacement) {
+    w.uuid(replacement.topic.0);
+    w.i32(replacement.partition.0);
+    w.i32(replacement.leader_epoch.0);
+    w.i64(replacement.expected_end.0);
+    w.count(replacement.remove.len());
+    for object in &replacement.remove {
+        w.raw(&object.0.to_be_bytes());
+    }
+    w.count(replacement.add.len());
+    for extent in &replacement.add {
+        put_packed(w, |out| extent.encode(out));
+    }
+}
+
+fn get_replacement(r: &mut Reader<'_>) -> Result<ExtentReplacement, DecodeError> {
+    Ok(ExtentReplacement {
+        topic: TopicId(r.uuid()?),
+        partition: PartitionId(r.i32()?),
+        leader_epoch: LeaderEpoch(r.i32()?),
+        expected_end: Offset(r.i64()?),
+        remove: r.list(|r| {
+            let bytes = r.raw(16)?.try_into().expect("sixteen bytes were taken");
+            Ok(ObjectId(u128::from_be_bytes(bytes)))
+        })?,
+        add: r.list(|r| get_packed(r, Extent::decode))?,
+    })
+}
+
+fn put_seal(w: &mut Writer, seal: &PageSeal) {
+    w.uuid(seal.topic.0);
+    w.i32(seal.partition.0);
+    w.i32(seal.leader_epoch.0);
+    w.u64(seal.generation);
+    put_packed(w, |out| seal.page.encode(out));
+    w.bool(seal.replaces_last);
+    w.u64(seal.moved.into());
+}
+
+fn get_seal(r: &mut Reader<'_>) -> Result<PageSeal, DecodeError> {
+    Ok(PageSeal {
+        topic: TopicId(r.uuid()?),
+        partition: PartitionId(r.i32()?),
+        leader_epoch: LeaderEpoch(r.i32()?),
+        generation: r.u64()?,
+        page: get_packed(r, PageRef::decode)?,
+        replaces_last: r.bool()?,
+        moved: u32::try_from(r.u64()?).map_err(|_| DecodeError::Invalid("a number of 32 bits"))?,
+    })
 }
 
 fn put_assignments(w: &mut Writer, partitions: &[Vec<NodeId>]) {

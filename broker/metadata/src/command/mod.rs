@@ -7,12 +7,15 @@ mod rejection;
 
 use std::sync::Arc;
 
-use tidemill_records::{LeaderEpoch, NodeId, PartitionId, ProducerId, TopicId};
+use tidemill_records::{
+    Extent, LeaderEpoch, NodeId, ObjectId, Offset, PageRef, PartitionId, ProducerId, RemoteObject,
+    TopicId,
+};
 use uuid::Uuid;
 
 pub use rejection::{AssignmentFault, LabelFault, Rejection};
 
-use crate::image::{BrokerEpoch, ConfigResource, Listener, PartitionImage};
+use crate::image::{BrokerEpoch, ConfigResource, Listener, PartitionImage, Prepare};
 use crate::level::{LevelRange, MetadataLevel};
 
 /// A key and its new value; `None` goes back to the default.
@@ -121,6 +124,81 @@ pub enum Command {
         /// The new leader, out of the (new) ISR, or as it is.
         leader: Option<NodeId>,
     },
+    /// Notes that the cluster owns its tier as this incarnation, whose claim is in the bucket. Only a higher one is taken.
+    ClaimTier {
+        /// The incarnation.
+        incarnation: u64,
+    },
+    /// Announces an upload. From here on the object may be in the bucket; without this it must not.
+    PrepareObject {
+        /// The object.
+        object: RemoteObject,
+        /// What for.
+        prepare: Prepare,
+    },
+    /// Changes which extents a remote log has; see [`ExtentReplacement`].
+    ReplaceExtents(ExtentReplacement),
+    /// Moves the oldest extents into a page; see [`PageSeal`].
+    SealPage(PageSeal),
+    /// Lets a log with a tier begin later (DeleteRecords, retention). What lies wholly below is garbage. An offset below the start
+    /// changes nothing.
+    AdvanceLogStart {
+        /// The topic.
+        topic: TopicId,
+        /// The partition.
+        partition: PartitionId,
+        /// The leader epoch of the proposer.
+        leader_epoch: LeaderEpoch,
+        /// The new log start offset.
+        start: Offset,
+    },
+    /// Gives announced uploads up: they can never be committed. An object that is not announced is passed over.
+    ExpirePrepares {
+        /// The objects.
+        objects: Vec<RemoteObject>,
+    },
+    /// Notes that garbage is deleted.
+    ForgetGarbage {
+        /// The objects.
+        objects: Vec<RemoteObject>,
+    },
+}
+
+/// Puts extents into a remote log: at its end, or in the place of others that cover the same offsets. The objects were
+/// announced by [`Command::PrepareObject`] in the same leader epoch; those that are replaced become garbage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtentReplacement {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The leader epoch of the proposer.
+    pub leader_epoch: LeaderEpoch,
+    /// The end of the remote log that the proposer saw; of the first upload, where it begins.
+    pub expected_end: Offset,
+    /// Extents that go, by object, one after the other; only such as are not in pages. None appends.
+    pub remove: Vec<ObjectId>,
+    /// Extents that come, one after the other.
+    pub add: Vec<Extent>,
+}
+
+/// Moves the oldest extents of a remote log, with those of its last page or without, into a new page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageSeal {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The leader epoch of the proposer.
+    pub leader_epoch: LeaderEpoch,
+    /// The generation of the remote log that the page was made from.
+    pub generation: u64,
+    /// The page, announced by [`Command::PrepareObject`].
+    pub page: PageRef,
+    /// Whether it takes the place of the last page.
+    pub replaces_last: bool,
+    /// How many extents it takes from those that are in no page.
+    pub moved: u32,
 }
 
 impl Command {

@@ -1,14 +1,15 @@
 //! Why a command was refused. Refusing is an outcome like any other: every replica refuses alike, and
 //! the image stays as it was.
 
-use tidemill_records::{NodeId, PartitionId, TopicId};
+use tidemill_records::{NodeId, Offset, PartitionId, TopicId};
 
-use crate::image::BrokerEpoch;
+use crate::codec::DecodeError;
+use crate::image::{BrokerEpoch, INLINE_EXTENTS_MAX};
 use crate::level::MetadataLevel;
 use crate::limits::{
     COMMAND_BYTES_MAX, CONFIG_KEY_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIGS_PER_RESOURCE_MAX,
-    LABEL_BYTES_MAX, LISTENERS_MAX, PARTITIONS_PER_COMMAND_MAX, PARTITIONS_PER_TOPIC_MAX,
-    REPLICAS_MAX,
+    LABEL_BYTES_MAX, LISTENERS_MAX, LOOSE_OBJECTS_PER_COMMAND_MAX, PARTITIONS_PER_COMMAND_MAX,
+    PARTITIONS_PER_TOPIC_MAX, REPLICAS_MAX,
 };
 use crate::names::TopicNameFault;
 
@@ -44,6 +45,9 @@ pub enum Rejection {
     /// The encoded command is too large.
     #[error("the command takes {0} bytes, more than {COMMAND_BYTES_MAX}")]
     CommandTooLarge(usize),
+    /// Its bytes would not be read back: in the log they would stop every replica for ever.
+    #[error("the command cannot be stored: {0}")]
+    Malformed(DecodeError),
     /// A topic of that name exists.
     #[error("the topic exists")]
     TopicExists(TopicId),
@@ -109,6 +113,33 @@ pub enum Rejection {
          with values of up to {CONFIG_VALUE_BYTES_MAX} bytes"
     )]
     ConfigTooLarge,
+    /// The tier is claimed by as late an incarnation.
+    #[error("the tier is claimed by incarnation {0} of the cluster")]
+    TierClaimed(u64),
+    /// The object was announced or committed before, is a page of another partition, or too many are announced.
+    #[error("the object was announced before or belongs elsewhere, or too many are announced")]
+    ObjectTaken,
+    /// The object was not announced by this leader in this epoch, or the announcement has expired.
+    #[error("the upload was not announced in this leader epoch, or has expired")]
+    NotPrepared,
+    /// The remote log ends elsewhere by now.
+    #[error("the remote log ends at {0} by now")]
+    RemoteEnd(Offset),
+    /// The remote log has changed since.
+    #[error("the remote log's generation is {0} by now")]
+    RemoteGeneration(u64),
+    /// No such extent or page, or not in this order.
+    #[error("there is no such extent or page")]
+    UnknownExtent,
+    /// The extents leave a gap, overlap, or go back in leader epochs.
+    #[error("the extents leave a gap, overlap, or go back in leader epochs")]
+    ExtentsOutOfOrder,
+    /// The oldest extents have to be moved into a page first.
+    #[error("the remote log has {INLINE_EXTENTS_MAX} extents that are in no page")]
+    TooManyExtents,
+    /// Too many objects in one command.
+    #[error("{0} objects: one command may have {LOOSE_OBJECTS_PER_COMMAND_MAX}")]
+    TooManyObjects(usize),
     /// All producer ids were handed out.
     #[error("there are no producer ids left")]
     ProducerIdsExhausted,

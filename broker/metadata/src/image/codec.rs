@@ -4,8 +4,11 @@
 use std::sync::Arc;
 
 use rpds::{RedBlackTreeMapSync, VectorSync};
-use tidemill_records::{LeaderEpoch, NodeId, TopicId};
+use tidemill_records::{
+    Extent, LeaderEpoch, ManifestError, NodeId, Offset, PageRef, PartitionId, RemoteObject, TopicId,
+};
 
+use super::remote::{Garbage, INLINE_EXTENTS_MAX, Prepare, RemoteLog};
 use super::topic::NodeLists;
 use super::{
     BrokerEpoch, BrokerImage, ConfigResource, Configs, Listener, MetadataImage, PartitionImage,
@@ -14,7 +17,7 @@ use super::{
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::level::{LevelRange, MetadataLevel};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
     let mut w = Writer::default();
@@ -49,12 +52,121 @@ pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
         w.u64(*index);
         w.uuid(id.0);
     }
+    put_tier(&mut w, image);
     w.finish()
+}
+
+fn put_tier(w: &mut Writer, image: &MetadataImage) {
+    w.u64(image.tier_incarnation);
+    w.count(image.remote_logs.size());
+    for ((topic, partition), log) in image.remote_logs.iter() {
+        w.uuid(topic.0);
+        w.i32(partition.0);
+        w.i64(log.start.0);
+        w.i64(log.end.0);
+        w.u64(log.generation);
+        w.count(log.pages.len());
+        log.pages
+            .iter()
+            .for_each(|page| put_packed(w, |out| page.encode(out)));
+        w.bytes(&log.extents);
+    }
+    w.count(image.prepares.size());
+    for (object, prepare) in image.prepares.iter() {
+        put_packed(w, |out| object.encode(out));
+        put_prepare(w, prepare);
+    }
+    w.count(image.garbage.size());
+    for (object, garbage) in image.garbage.iter() {
+        put_packed(w, |out| object.encode(out));
+        w.u64(garbage.since);
+        w.bool(garbage.with_extents);
+        w.bool(garbage.expired);
+    }
+}
+
+fn get_tier(r: &mut Reader<'_>, image: &mut MetadataImage) -> Result<(), DecodeError> {
+    image.tier_incarnation = r.u64()?;
+    for _ in 0..r.count()? {
+        let (topic, partition) = (TopicId(r.uuid()?), PartitionId(r.i32()?));
+        let mut log = RemoteLog::starting_at(Offset(r.i64()?));
+        log.end = Offset(r.i64()?);
+        log.generation = r.u64()?;
+        log.pages = r.list(|r| get_packed(r, PageRef::decode))?.into();
+        let mut packed = r.bytes()?;
+        let mut extents = Vec::new();
+        while !packed.is_empty() {
+            let extent = Extent::decode(&mut packed);
+            extents.push(extent.map_err(manifest)?);
+        }
+        if extents.len() > INLINE_EXTENTS_MAX {
+            return Err(DecodeError::Invalid("the extents of a remote log"));
+        }
+        log.set_extents(&extents);
+        image
+            .remote_logs
+            .insert_mut((topic, partition), Arc::new(log));
+    }
+    for _ in 0..r.count()? {
+        let object = get_packed(r, RemoteObject::decode)?;
+        image.prepares.insert_mut(object, get_prepare(r)?);
+    }
+    for _ in 0..r.count()? {
+        let object = get_packed(r, RemoteObject::decode)?;
+        let garbage = Garbage {
+            since: r.u64()?,
+            with_extents: r.bool()?,
+            expired: r.bool()?,
+        };
+        image.garbage.insert_mut(object, garbage);
+    }
+    Ok(())
+}
+
+pub(crate) fn put_prepare(w: &mut Writer, prepare: &Prepare) {
+    w.uuid(prepare.topic.0);
+    w.i32(prepare.partition.0);
+    w.i32(prepare.leader_epoch.0);
+}
+
+pub(crate) fn get_prepare(r: &mut Reader<'_>) -> Result<Prepare, DecodeError> {
+    Ok(Prepare {
+        topic: TopicId(r.uuid()?),
+        partition: PartitionId(r.i32()?),
+        leader_epoch: LeaderEpoch(r.i32()?),
+    })
+}
+
+/// What encodes itself, with its length in front.
+pub(crate) fn put_packed(w: &mut Writer, encode: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = Vec::new();
+    encode(&mut bytes);
+    w.bytes(&bytes);
+}
+
+/// What decodes itself; nothing may be left over.
+pub(crate) fn get_packed<T>(
+    r: &mut Reader<'_>,
+    decode: impl FnOnce(&mut &[u8]) -> Result<T, ManifestError>,
+) -> Result<T, DecodeError> {
+    let mut bytes = r.bytes()?;
+    let value = decode(&mut bytes).map_err(manifest)?;
+    match bytes.len() {
+        0 => Ok(value),
+        left => Err(DecodeError::Trailing(left)),
+    }
+}
+
+fn manifest(error: ManifestError) -> DecodeError {
+    match error {
+        ManifestError::Truncated => DecodeError::Truncated,
+        ManifestError::Range => DecodeError::Invalid("an extent, page or object name"),
+    }
 }
 
 pub(crate) fn decode(r: &mut Reader<'_>) -> Result<MetadataImage, DecodeError> {
     let version = r.u8()?;
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(DecodeError::Newer {
             what: "metadata image",
             kind: 0,
@@ -99,6 +211,10 @@ pub(crate) fn decode(r: &mut Reader<'_>) -> Result<MetadataImage, DecodeError> {
     for _ in 0..r.count()? {
         let index = r.u64()?;
         image.deletions.insert_mut(index, TopicId(r.uuid()?));
+    }
+    // Version 1 knew no tier.
+    if version >= 2 {
+        get_tier(r, &mut image)?;
     }
     Ok(image)
 }

@@ -6,6 +6,7 @@ mod broker;
 mod changes;
 pub(crate) mod codec;
 mod config;
+mod remote;
 pub(crate) mod retired;
 pub(crate) mod topic;
 
@@ -13,12 +14,13 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
-use tidemill_records::{NodeId, TopicId, TopicPartition};
+use tidemill_records::{NodeId, PartitionId, RemoteObject, TopicId, TopicPartition};
 use uuid::Uuid;
 
 pub use broker::{BrokerEpoch, BrokerImage, Listener};
 pub use changes::ImageChanges;
 pub use config::{ConfigResource, Configs};
+pub use remote::{Garbage, INLINE_EXTENTS_MAX, Prepare, RemoteLog};
 pub use topic::{PartitionImage, TopicImage};
 
 use crate::level::MetadataLevel;
@@ -44,6 +46,11 @@ pub struct MetadataImage {
     pub(crate) retired_epochs: RetiredEpochs,
     /// The last [`DELETIONS_MAX`] topics that were deleted, in order, by the index of the entry that did it.
     pub(crate) deletions: RedBlackTreeMapSync<u64, TopicId>,
+    /// Which incarnation of the cluster claims the tier; 0 without a tier.
+    pub(crate) tier_incarnation: u64,
+    pub(crate) remote_logs: RedBlackTreeMapSync<(TopicId, PartitionId), Arc<RemoteLog>>,
+    pub(crate) prepares: RedBlackTreeMapSync<RemoteObject, Prepare>,
+    pub(crate) garbage: RedBlackTreeMapSync<RemoteObject, Garbage>,
 }
 
 impl MetadataImage {
@@ -60,6 +67,10 @@ impl MetadataImage {
             configs: RedBlackTreeMapSync::new_sync(),
             retired_epochs: RetiredEpochs::default(),
             deletions: RedBlackTreeMapSync::new_sync(),
+            tier_incarnation: 0,
+            remote_logs: RedBlackTreeMapSync::new_sync(),
+            prepares: RedBlackTreeMapSync::new_sync(),
+            garbage: RedBlackTreeMapSync::new_sync(),
         }
     }
 
@@ -171,6 +182,40 @@ impl MetadataImage {
             .or_else(|| count(&self.default_broker_configs()))
             .unwrap_or(1)
             .max(1)
+    }
+
+    /// Which incarnation of the cluster claims its tier; 0 as long as none was claimed.
+    pub fn tier_incarnation(&self) -> u64 {
+        self.tier_incarnation
+    }
+
+    /// What of a partition is in the tier; nothing was ever uploaded or trimmed where there is none.
+    pub fn remote_log(&self, topic: TopicId, partition: PartitionId) -> Option<&Arc<RemoteLog>> {
+        self.remote_logs.get(&(topic, partition))
+    }
+
+    /// All remote logs, by topic id and partition.
+    pub fn remote_logs(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (TopicId, PartitionId, &Arc<RemoteLog>)> {
+        self.remote_logs
+            .iter()
+            .map(|((topic, partition), log)| (*topic, *partition, log))
+    }
+
+    /// Uploads that were announced and are neither committed nor expired.
+    pub fn prepares(&self) -> impl ExactSizeIterator<Item = (&RemoteObject, &Prepare)> {
+        self.prepares.iter()
+    }
+
+    /// Whether nothing refers to an object and nobody has deleted it yet.
+    pub fn is_garbage(&self, object: &RemoteObject) -> bool {
+        self.garbage.contains_key(object)
+    }
+
+    /// Objects that nothing refers to and that nobody has deleted yet.
+    pub fn garbage(&self) -> impl ExactSizeIterator<Item = (&RemoteObject, &Garbage)> {
+        self.garbage.iter()
     }
 
     /// A checksum of everything in it: replicas that applied the same commands have the same one.

@@ -6,7 +6,7 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::join_all;
-use tidemill_records::TopicId;
+use tidemill_records::{LeaderEpoch, Offset, PartitionId, TopicId};
 use tidemill_storage::fs::{Fs, RealFs, SimFaults, SimFs};
 use uuid::Uuid;
 
@@ -14,6 +14,7 @@ use super::*;
 use crate::identity::IdentityError;
 use crate::raft::log_store::FILE_BYTES;
 use crate::raft::peers::{NoPeers, PeerError, PeerTransport};
+use crate::testing::remote::{Leader, extent};
 use crate::testing::{create, register, topic_id};
 
 const DIR: &str = "/data";
@@ -297,6 +298,30 @@ async fn a_node_alone_leads_at_once_and_finds_everything_again() {
         assert_eq!((found.hash(), found), (hash, MetadataImage::clone(&image)));
         node.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_command_that_could_not_be_read_back_never_reaches_the_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = open_alone(Arc::new(RealFs), dir.path(), 7)
+        .await
+        .expect("opened");
+    let leader = Leader {
+        topic: topic_id(1),
+        partition: PartitionId(0),
+        epoch: LeaderEpoch(0),
+    };
+    // What a log that begins inside a batch would give: an epoch that starts before its extent.
+    let mut extent = extent(1, 10, 20, leader.epoch);
+    extent.epochs[0].start = Offset(5);
+    let refused = node
+        .propose(leader.append(vec![extent]))
+        .await
+        .expect_err("no such extent");
+    let is_malformed = matches!(refused, ProposeError::Rejected(Rejection::Malformed(_)));
+    assert!(is_malformed, "{refused:?}");
+    node.propose(register(7, 1)).await.expect("the log goes on");
+    node.close().await;
 }
 
 #[tokio::test]

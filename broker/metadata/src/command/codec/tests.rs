@@ -1,9 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::image::{ConfigResource, Listener};
+use crate::image::{ConfigResource, Listener, Prepare};
 use crate::level::LevelRange;
 use crate::testing;
+use tidemill_records::{EpochStart, MaxTimestamp};
 use uuid::Uuid;
 
 proptest! {
@@ -150,6 +151,137 @@ fn the_bytes_stay_as_they_are() {
             format!("0b01{ID}02010a010106900300"),
         ),
     ];
+    assert_golden(cases);
+}
+
+/// As above, for the commands of the object tier. Extents, pages and names have their length in front.
+#[test]
+fn the_bytes_of_the_tier_stay_as_they_are() {
+    const ID: &str = "000102030405060708090a0b0c0d0e0f";
+    const OBJECT: &str = "101112131415161718191a1b1c1d1e1f";
+    const HASH: &str = "0123456789abcdef";
+    let topic = TopicId(Uuid::from_u128(0x000102030405060708090a0b0c0d0e0f));
+    let (partition, leader_epoch) = (PartitionId(1), LeaderEpoch(3));
+    let prepare = Prepare {
+        topic,
+        partition,
+        leader_epoch,
+    };
+    let object = ObjectId(0x101112131415161718191a1b1c1d1e1f);
+    let data = RemoteObject::Data(object);
+    let (base, end, hash) = (Offset(1_000), Offset(1_500), 0x0123456789abcdef);
+    let page_name = RemoteObject::Page {
+        topic,
+        partition,
+        first: base,
+        hash,
+    };
+    let (place, data_name) = (format!("{ID}0206"), format!("1100{OBJECT}"));
+    let page_name_bytes = format!("1c01{ID}02d00f{HASH}");
+    let epoch = |epoch, start| EpochStart {
+        epoch: LeaderEpoch(epoch),
+        start: Offset(start),
+    };
+    let extent = Extent {
+        base,
+        end,
+        object,
+        position: 24,
+        length: 1 << 20,
+        footer_length: 400,
+        footer_crc: 0xdead_beef,
+        newest: MaxTimestamp {
+            timestamp: -1,
+            offset: base,
+        },
+        epochs: vec![epoch(2, 1_000), epoch(3, 1_200)],
+    };
+    // 39 bytes: offsets, object, position and lengths, CRC, newest, epochs.
+    let extent_bytes = format!("27d00fe807{OBJECT}3080808001a006efbeadde0100040400069003");
+    let page = PageRef {
+        base,
+        end,
+        hash,
+        extents: 2,
+        data_bytes: 300,
+        length: 90,
+        newest: MaxTimestamp {
+            timestamp: 50,
+            offset: Offset(1_499),
+        },
+        last_epoch: leader_epoch,
+    };
+    // 21 bytes: offsets, hash, how many, lengths, newest, epoch.
+    let page_bytes = format!("15d00fe807{HASH}04d804b40164e60706");
+    let cases = [
+        (
+            Command::ClaimTier { incarnation: 300 },
+            "0c01ac02".to_owned(),
+        ),
+        (
+            Command::PrepareObject {
+                object: data,
+                prepare,
+            },
+            format!("0d01{data_name}{place}"),
+        ),
+        (
+            Command::PrepareObject {
+                object: page_name,
+                prepare,
+            },
+            format!("0d01{page_name_bytes}{place}"),
+        ),
+        (
+            Command::ReplaceExtents(ExtentReplacement {
+                topic,
+                partition,
+                leader_epoch,
+                expected_end: base,
+                remove: vec![ObjectId(u128::MAX)],
+                add: vec![extent],
+            }),
+            format!("0e01{place}d00f01{}01{extent_bytes}", "ff".repeat(16)),
+        ),
+        (
+            Command::SealPage(PageSeal {
+                topic,
+                partition,
+                leader_epoch,
+                generation: 200,
+                page,
+                replaces_last: true,
+                moved: 300,
+            }),
+            format!("0f01{place}c801{page_bytes}01ac02"),
+        ),
+        (
+            Command::AdvanceLogStart {
+                topic,
+                partition,
+                leader_epoch,
+                start: base,
+            },
+            format!("1001{place}d00f"),
+        ),
+        (
+            Command::ExpirePrepares {
+                objects: vec![data, page_name],
+            },
+            format!("110102{data_name}{page_name_bytes}"),
+        ),
+        (
+            Command::ForgetGarbage {
+                objects: vec![data],
+            },
+            format!("120101{data_name}"),
+        ),
+    ];
+    assert_golden(cases);
+}
+
+#[track_caller]
+fn assert_golden(cases: impl IntoIterator<Item = (Command, String)>) {
     for (command, golden) in cases {
         let hex: String = command
             .encode()
