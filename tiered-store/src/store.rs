@@ -1,0 +1,238 @@
+//! One store behind one prefix, with deadlines and counts. Everything else of this crate speaks to it only.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+
+use crate::counts::{Counts, NO_ANSWER, Operation};
+use crate::error::StoreError;
+use crate::s3;
+use crate::url::TierUrl;
+
+/// What a small request may take, retries included.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// What a transfer may take in addition, per byte: a store that is slower is not worth having.
+const SLOWEST_BYTES_PER_SECOND: u64 = 256 << 10;
+
+/// Which store, and how to reach it.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// `--tier-url`.
+    pub url: TierUrl,
+    /// `--tier-endpoint`: where S3 is, if not at AWS.
+    pub endpoint: Option<String>,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory of a `file://` tier.
+    #[error("cannot use the tier's directory: {0}")]
+    Directory(#[source] object_store::Error),
+    /// The options do not make an S3 client.
+    #[error("cannot set up S3: {0}")]
+    S3(#[source] object_store::Error),
+    /// The system refuses threads.
+    #[error("cannot start the tier's threads: {0}")]
+    Threads(#[source] std::io::Error),
+    /// The profile that AWS_PROFILE names.
+    #[error(transparent)]
+    Profile(#[from] crate::profile::ProfileError),
+}
+
+/// A store, below its prefix.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    inner: Arc<dyn ObjectStore>,
+    counts: Arc<Counts>,
+    /// A store without HTTP requests that could be counted by themselves.
+    counts_here: bool,
+    /// What S3 needs besides objects.
+    pub(crate) s3: Option<Arc<s3::Bucket>>,
+}
+
+impl Store {
+    pub(crate) fn open(config: &StoreConfig) -> Result<Self, OpenError> {
+        let counts = Arc::new(Counts::default());
+        let (inner, s3): (Arc<dyn ObjectStore>, _) = match &config.url {
+            TierUrl::File(path) => (Arc::new(open_directory(path)?), None),
+            TierUrl::Memory => (Arc::new(object_store::memory::InMemory::new()), None),
+            TierUrl::S3 { bucket, prefix } => {
+                let bucket = s3::Bucket::open(bucket, config.endpoint.as_deref(), &counts)?;
+                let store = PrefixStore::new(bucket.objects.clone(), prefix.as_str());
+                (Arc::new(store), Some(Arc::new(bucket)))
+            }
+        };
+        Ok(Self {
+            inner,
+            counts,
+            counts_here: s3.is_none(),
+            s3,
+        })
+    }
+
+    pub(crate) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    /// Writes an object; what is there under that key is replaced, so a retry of the same bytes changes nothing.
+    pub(crate) async fn put(&self, key: &Path, payload: PutPayload) -> Result<(), StoreError> {
+        self.put_as(key, payload, PutMode::Overwrite).await
+    }
+
+    /// Writes an object that must not exist. After a time-out it may be written or not.
+    pub(crate) async fn create(&self, key: &Path, payload: PutPayload) -> Result<(), StoreError> {
+        self.put_as(key, payload, PutMode::Create).await
+    }
+
+    async fn put_as(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        mode: PutMode,
+    ) -> Result<(), StoreError> {
+        let bytes = payload.content_length() as u64;
+        let put = self.inner.put_opts(key, payload, mode.into());
+        self.ask("put", Operation::Put, key, bytes, put).await?;
+        self.counts.bytes_put.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Reads a range of an object, all of it or an error.
+    pub(crate) async fn get(&self, key: &Path, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let wanted = range.end - range.start;
+        let mut stream = self.stream(key, range).await?;
+        let mut all = BytesMut::with_capacity(wanted as usize);
+        let gather = async {
+            while let Some(bytes) = stream.next().await {
+                all.extend_from_slice(&bytes?);
+            }
+            Ok::<_, StoreError>(())
+        };
+        match tokio::time::timeout(deadline(wanted), gather).await {
+            Ok(gathered) => gathered?,
+            Err(_) => return Err(timed_out("get", key, wanted)),
+        }
+        match all.len() as u64 == wanted {
+            true => Ok(all.freeze()),
+            false => Err(StoreError::Damaged {
+                key: key.to_string(),
+                fault: crate::codec::FormatError::Truncated,
+            }),
+        }
+    }
+
+    /// Reads a range of an object as it comes. A stream that ends early has no error: who reads it counts.
+    pub(crate) async fn stream(
+        &self,
+        key: &Path,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range)),
+            ..GetOptions::default()
+        };
+        let get = self.inner.get_opts(key, options);
+        let got = self.ask("get", Operation::Get, key, 0, get).await?;
+        let (key, counts) = (key.clone(), Arc::clone(&self.counts));
+        let stream = got.into_stream().map(move |bytes| {
+            let bytes = bytes.map_err(|error| StoreError::of("get", &key, error))?;
+            counts
+                .bytes_got
+                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            Ok(bytes)
+        });
+        Ok(stream.boxed())
+    }
+
+    /// Reads a whole small object.
+    pub(crate) async fn get_all(&self, key: &Path) -> Result<Bytes, StoreError> {
+        let read = async { self.inner.get(key).await?.bytes().await };
+        let bytes = self.ask("get", Operation::Get, key, 0, read).await?;
+        self.counts
+            .bytes_got
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// Deletes an object; one that is not there is deleted already.
+    pub(crate) async fn delete(&self, key: &Path) -> Result<(), StoreError> {
+        let delete = self.inner.delete(key);
+        match self.ask("delete", Operation::Delete, key, 0, delete).await {
+            Err(StoreError::NotFound { .. }) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Keys and sizes below a prefix.
+    pub(crate) async fn list(&self, below: &Path) -> Result<Vec<(Path, u64)>, StoreError> {
+        let listed = self.inner.list(Some(below));
+        let listed = listed
+            .map_ok(|meta| (meta.location, meta.size))
+            .try_collect();
+        self.ask("list", Operation::List, below, 0, listed).await
+    }
+
+    async fn ask<T>(
+        &self,
+        name: &'static str,
+        operation: Operation,
+        key: &Path,
+        bytes: u64,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, StoreError> {
+        let result = match tokio::time::timeout(deadline(bytes), request).await {
+            Ok(result) => result.map_err(|error| StoreError::of(name, key, error)),
+            Err(_) => Err(timed_out(name, key, bytes)),
+        };
+        if self.counts_here {
+            let code = match &result {
+                Ok(_) => 200,
+                Err(StoreError::NotFound { .. }) => 404,
+                Err(StoreError::Exists { .. }) => 412,
+                Err(_) => NO_ANSWER,
+            };
+            self.counts.add(operation, code);
+        }
+        result
+    }
+}
+
+fn deadline(bytes: u64) -> Duration {
+    DEADLINE + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND)
+}
+
+fn timed_out(operation: &'static str, key: &Path, bytes: u64) -> StoreError {
+    StoreError::TimedOut {
+        operation,
+        key: key.to_string(),
+        seconds: deadline(bytes).as_secs(),
+    }
+}
+
+fn open_directory(
+    path: &std::path::Path,
+) -> Result<object_store::local::LocalFileSystem, OpenError> {
+    let failed = |source| {
+        OpenError::Directory(object_store::Error::Generic {
+            store: "file",
+            source: Box::new(source),
+        })
+    };
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a store is outside of the simulated world"
+    )]
+    std::fs::create_dir_all(path).map_err(failed)?;
+    let store = object_store::local::LocalFileSystem::new_with_prefix(path)
+        .map_err(OpenError::Directory)?;
+    Ok(store.with_fsync(true))
+}
