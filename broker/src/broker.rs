@@ -31,9 +31,12 @@ use crate::random::Random;
 use crate::server::Server;
 use crate::server::context::{ListenerName, RequestContext};
 use crate::server::memory::MemoryBudget;
+use crate::tiering::{DiskLimit, Tier};
 
 /// A start on a full disk looks again after so long.
 const SPACE_RETRY: Duration = Duration::from_secs(1);
+/// How often what logs take of the disk is measured anew.
+const DISK_MEASURED_EVERY: Duration = Duration::from_millis(500);
 /// Connections that are still answering at shutdown are given this long.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -57,6 +60,8 @@ pub(crate) struct Broker {
     pub(crate) epoch: BrokerEpoch,
     pub(crate) logs: Arc<LogDir>,
     pub(crate) partitions: Partitions,
+    pub(crate) tier: Option<Arc<Tier>>,
+    pub(crate) disk: DiskLimit,
     pub(crate) groups: GroupCoordinator,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) producer_ids: ProducerIds,
@@ -112,6 +117,7 @@ pub struct RunningBroker {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     threads: Vec<ThreadHandle>,
+    tiering: Option<JoinHandle<()>>,
     recovery: RecoveryReport,
     _lock: Box<dyn Lock>,
 }
@@ -158,13 +164,17 @@ impl RunningBroker {
             || random.next_uuid(),
         )
         .await?;
+        let metadata = Arc::new(metadata);
         let (logs, recovery) = open_logs(fs, &config, &clock).await?;
         let epoch = register(&metadata, &config, &random, &listeners.addresses).await?;
+        let tier = Tier::open(&config, &metadata, &random).await?;
         let groups = GroupCoordinator::new(config.group.clone(), clock.clone());
         let broker = Arc::new(Broker {
             clock,
-            metadata: Arc::new(metadata),
+            metadata,
             epoch,
+            tier,
+            disk: DiskLimit::new(config.data_dir_bytes_max),
             partitions: Partitions::new(NodeId(config.node_id)),
             groups,
             fetch_sessions: FetchSessions::new(config.fetch_session_slots_max),
@@ -190,7 +200,7 @@ impl RunningBroker {
         let mut images = broker.metadata.watch();
         images.mark_changed();
         let first = broker.metadata.image().index();
-        let threads = vec![
+        let mut threads = vec![
             spawn::spawn_thread("partitions", {
                 let (broker, stopped) = (broker.clone(), stopped.clone());
                 move || follow_metadata(broker, images, stopped)
@@ -202,6 +212,17 @@ impl RunningBroker {
             }),
         ];
         broker.partitions.wait_applied(first).await;
+        if broker.disk.bytes_max().is_some() {
+            let (broker, stopped) = (broker.clone(), stopped.clone());
+            threads.push(spawn::spawn_thread("disk", {
+                let timers = tokio::runtime::Handle::current();
+                move || measure_disk(broker, timers, stopped)
+            }));
+        }
+        let tiering = broker
+            .tier
+            .clone()
+            .map(|tier| tier.start(broker.clone(), stopped.clone()));
         let Listeners {
             kafka,
             admin,
@@ -226,6 +247,7 @@ impl RunningBroker {
             stop,
             tasks,
             threads,
+            tiering,
             recovery,
             _lock: lock,
         }
@@ -261,6 +283,11 @@ impl RunningBroker {
         }
         for thread in self.threads {
             thread.join().await;
+        }
+        if let Some(tiering) = self.tiering
+            && let Err(error) = tiering.await
+        {
+            tracing::error!(%error, "the tier's work ended by panic");
         }
         self.broker.logs.close().await?;
         self.broker.metadata.close().await;
@@ -403,6 +430,28 @@ async fn follow_metadata(
                 CoordinatorChange::Resigned(name) => broker.groups.on_resigned(&name),
                 CoordinatorChange::TopicDeleted(name) => broker.groups.on_topic_deleted(&name),
             }
+        }
+    }
+}
+
+/// Keeps the figure of what logs take of the disk true.
+async fn measure_disk(
+    broker: Arc<Broker>,
+    timers: tokio::runtime::Handle,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        let logs = broker.logs.partitions();
+        broker
+            .disk
+            .measured(logs.iter().map(|log| log.size_bytes()).sum());
+        let pause = {
+            let _context = timers.enter();
+            tokio::time::sleep(DISK_MEASURED_EVERY)
+        };
+        tokio::select! {
+            () = pause => {}
+            _ = stopped.wait_for(|is_stopped| *is_stopped) => return,
         }
     }
 }

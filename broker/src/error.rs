@@ -50,6 +50,9 @@ pub enum StartError {
     /// The metadata log does not take this broker's registration.
     #[error("cannot register this broker: {0}")]
     Register(#[from] ProposeError),
+    /// The tier cannot be used.
+    #[error(transparent)]
+    Tier(#[from] crate::tiering::TierError),
     /// The logs cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),

@@ -16,5 +16,6 @@ mod partitions;
 mod producer_ids;
 pub mod random;
 mod server;
+mod tiering;
 mod topic;
 mod topic_config;

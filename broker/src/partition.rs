@@ -307,10 +307,29 @@ impl Partition {
         })
     }
 
+    /// What a reader is given of records that the tier had.
+    pub(crate) fn read_of_tier(
+        &self,
+        records: LogRead,
+        aborted: Vec<AbortedTransaction>,
+        isolation: Isolation,
+    ) -> PartitionRead {
+        let high_watermark = self.log.high_watermark();
+        PartitionRead {
+            records,
+            high_watermark,
+            last_stable_offset: self.log.last_stable_offset(high_watermark),
+            log_start_offset: self.log.log_start_offset(),
+            aborted: (isolation == Isolation::Committed).then_some(aborted),
+        }
+    }
+
     /// A reader is told by a code; who runs the broker has to know which file it is.
     fn tell_damage(&self, error: &ReadError) {
-        if matches!(error, ReadError::OffsetOutOfRange { .. })
-            || self.is_damage_told.swap(true, Ordering::Relaxed)
+        if matches!(
+            error,
+            ReadError::OffsetOutOfRange { .. } | ReadError::NotLocal { .. }
+        ) || self.is_damage_told.swap(true, Ordering::Relaxed)
         {
             return;
         }

@@ -148,14 +148,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Long(-2),
         "-2",
         "log.local.retention.bytes",
-        "Bytes kept on local disk with a tier; -2: retention.bytes. Stored; there is no tier yet.",
+        "Bytes of a tiered partition kept on local disk; -2: retention.bytes.",
     ),
     setting(
         "local.retention.ms",
         Kind::Long(-2),
-        "-2",
+        "86400000",
         "log.local.retention.ms",
-        "Time kept on local disk with a tier, ms; -2: retention.ms. Stored; there is no tier yet.",
+        "Time that records of a tiered topic are kept on local disk, ms; -2: retention.ms.",
     ),
     setting(
         "max.compaction.lag.ms",
@@ -225,21 +225,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Boolean,
         "false",
         "",
-        "Stop uploading to the tier. Stored; there is no tier yet.",
+        "Stop uploading to the tier.",
     ),
     setting(
         "remote.log.delete.on.disable",
         Kind::Boolean,
         "false",
         "",
-        "Delete remote data when the tier is turned off for the topic. Stored; there is no tier yet.",
+        "Delete remote data when the tier is turned off for the topic. Stored; it cannot be turned off yet.",
     ),
     setting(
         "remote.storage.enable",
         Kind::Boolean,
         "false",
         "",
-        "Keep sealed data in the tier. Stored; there is no tier yet.",
+        "Keep the topic in the tier, and of it on local disk what local.retention.ms and local.retention.bytes say.",
     ),
     setting(
         "retention.bytes",
@@ -299,7 +299,7 @@ pub(crate) struct TopicSettings {
     pub(crate) min_insync_replicas: usize,
 }
 
-/// Why a value is refused, worded as Kafka words it.
+/// Why a value is refused, worded as Kafka words it where Kafka has the case.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SettingError {
     #[error("Unknown topic config name: {name}{}", .nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default())]
@@ -313,6 +313,66 @@ pub(crate) enum SettingError {
         value: String,
         cause: String,
     },
+    #[error(
+        "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage. \
+         Start the broker with --tier-url"
+    )]
+    NoTier,
+    #[error("Remote log storage is unsupported for the compacted topics")]
+    CompactedRemote,
+    #[error(
+        "It is invalid to disable remote storage: what is only in the tier would be lost. To stop uploading and keep it \
+         readable, set remote.storage.enable=true,remote.log.copy.disable=true; to be rid of it, delete the topic"
+    )]
+    DisablesRemote,
+}
+
+/// Checks what settings of a topic mean together. `own` gives what the topic sets; `was_remote` says whether it has been in the
+/// tier before.
+pub(crate) fn check_tier<'a>(
+    own: impl Fn(&str) -> Option<&'a str>,
+    defaults: &'a [(String, String)],
+    has_tier: bool,
+    was_remote: bool,
+) -> Result<(), SettingError> {
+    let get = |name: &str| {
+        value(
+            find(name).expect("a name of the table"),
+            own(name),
+            defaults,
+        )
+    };
+    let is_remote = get("remote.storage.enable").eq_ignore_ascii_case("true");
+    let is_compacted = get("cleanup.policy")
+        .split(',')
+        .any(|policy| policy.trim() == "compact");
+    if is_remote && !has_tier {
+        return Err(SettingError::NoTier);
+    }
+    if is_remote && is_compacted {
+        return Err(SettingError::CompactedRemote);
+    }
+    if was_remote && !is_remote {
+        return Err(SettingError::DisablesRemote);
+    }
+    for (local, whole) in [
+        ("local.retention.ms", "retention.ms"),
+        ("local.retention.bytes", "retention.bytes"),
+    ] {
+        let number = |text: &str| text.parse::<i64>().unwrap_or(-1);
+        let bound = number(get(whole));
+        let Some(own_local) = own(local).filter(|_| is_remote && bound >= 0) else {
+            continue;
+        };
+        if number(own_local.trim()) > bound || own_local.trim() == "-1" {
+            return Err(SettingError::Invalid {
+                name: find(local).expect("a name of the table").name,
+                value: own_local.to_owned(),
+                cause: format!("Value must not be more than {whole} property value: {bound}"),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// A setting by name.
@@ -390,9 +450,23 @@ pub(crate) fn resolve(own: &Configs, defaults: &[(String, String)]) -> TopicSett
             flush_ms: long("flush.ms"),
             delete_by_retention: has_policy("delete"),
             compact: has_policy("compact"),
+            tiered: get("remote.storage.enable").eq_ignore_ascii_case("true"),
+            remote_copy_disabled: get("remote.log.copy.disable").eq_ignore_ascii_case("true"),
+            local_retention_ms: local_bound(long("local.retention.ms"), long("retention.ms")),
+            local_retention_bytes: local_bound(
+                long("local.retention.bytes"),
+                long("retention.bytes"),
+            )
+            .map(|bytes| bytes as u64),
         }),
         min_insync_replicas: long("min.insync.replicas") as usize,
     }
+}
+
+/// What is kept on local disk: never more than the log has. -2 stands for the log's own bound, -1 for none.
+fn local_bound(local: i64, whole: i64) -> Option<i64> {
+    let bounds = [local, whole].into_iter().filter(|bound| *bound >= 0);
+    bounds.min()
 }
 
 impl Kind {
@@ -477,6 +551,27 @@ mod tests {
             resolve(&Configs::default(), &for_ever).log.retention_ms,
             None
         );
+    }
+
+    #[test]
+    fn the_tier_is_for_topics_that_can_use_it() {
+        let check = |own: &[(&'static str, &'static str)], has_tier, was_remote| {
+            let own: std::collections::HashMap<_, _> = own.iter().copied().collect();
+            check_tier(|name| own.get(name).copied(), &[], has_tier, was_remote)
+        };
+        let remote = ("remote.storage.enable", "true");
+        assert_eq!(check(&[remote], true, false), Ok(()));
+        assert_eq!(check(&[remote], false, false), Err(SettingError::NoTier));
+        let compacted = [remote, ("cleanup.policy", "compact,delete")];
+        assert_eq!(
+            check(&compacted, true, false),
+            Err(SettingError::CompactedRemote)
+        );
+        assert_eq!(check(&[], true, true), Err(SettingError::DisablesRemote));
+        for (local, is_fine) in [("5", true), ("-2", true), ("7", false), ("-1", false)] {
+            let own = [remote, ("retention.ms", "6"), ("local.retention.ms", local)];
+            assert_eq!(check(&own, true, true).is_ok(), is_fine, "{local}");
+        }
     }
 
     #[test]

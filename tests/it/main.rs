@@ -20,6 +20,7 @@ mod proportions;
 mod retention;
 mod start;
 mod stop;
+mod tier;
 mod timestamps;
 mod topics;
 mod versions;

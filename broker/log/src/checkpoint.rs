@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tidemill_records::{LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition};
+use tidemill_records::{EpochStart, LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition};
 use tidemill_storage::atomic::{AtomicFileError, write_atomic};
 use tidemill_storage::wal::{Lsn, WalError};
 use tokio::sync::{Notify, oneshot};
@@ -23,7 +23,7 @@ use crate::codec::{Put, Reader};
 use crate::config::{LogConfig, LogDirConfig};
 use crate::error::{FormatError, OfflineCause};
 use crate::files::{CHECKPOINT, topics_dir};
-use crate::leader_epochs::{EpochStart, LeaderEpochs};
+use crate::leader_epochs::LeaderEpochs;
 use crate::partition_log::PartitionLog;
 use crate::producers::Producers;
 use crate::segment::{ENCODED_BYTES, Segment};

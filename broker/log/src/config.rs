@@ -26,6 +26,15 @@ pub struct LogConfig {
     pub compact: bool,
     /// Whether retention deletes by age and size at all; false where `cleanup.policy` is only `compact`.
     pub delete_by_retention: bool,
+    /// `remote.storage.enable` on a broker with a tier: what is deleted from this disk is decided by
+    /// [`crate::PartitionLog::trim_local`], and where the log begins by whoever knows what the tier has.
+    pub tiered: bool,
+    /// `remote.log.copy.disable` of a tiered log: nothing more is uploaded.
+    pub remote_copy_disabled: bool,
+    /// `local.retention.ms` of a tiered log; None keeps records on this disk for as long as the log has them.
+    pub local_retention_ms: Option<i64>,
+    /// `local.retention.bytes` of a tiered log; None sets no bound.
+    pub local_retention_bytes: Option<u64>,
     /// `max.message.bytes`: the largest batch that a client may append.
     pub max_message_bytes: usize,
     /// `message.timestamp.type`.
@@ -51,6 +60,10 @@ impl Default for LogConfig {
             retention_ms: Some(7 * 24 * 3_600_000),
             retention_bytes: None,
             delete_by_retention: true,
+            tiered: false,
+            remote_copy_disabled: false,
+            local_retention_ms: None,
+            local_retention_bytes: None,
             compact: false,
             max_message_bytes: 1_048_588,
             timestamp_type: TimestampType::CreateTime,

@@ -251,6 +251,14 @@ pub enum ReadError {
         /// Log end offset (exclusive end of the log, and a valid place to wait at).
         end: Offset,
     },
+    /// The offset is in the log and no longer on this disk: it is in the tier.
+    #[error("offset {offset} is in the tier; this disk has the log from {local_start} on")]
+    NotLocal {
+        /// What was asked for.
+        offset: Offset,
+        /// Local log start offset.
+        local_start: Offset,
+    },
     /// A segment file holds something else than batches in order.
     #[error(
         "the segment that begins at offset {base} is corrupt at byte {position}; run `tidemill check --data-dir DIR`"

@@ -1,16 +1,8 @@
 //! Which leader epoch began at which offset (KIP-101, KIP-279): how replicas find where their logs part.
 
-use tidemill_records::{LeaderEpoch, Offset};
+use tidemill_records::{EpochStart, LeaderEpoch, Offset};
 
 use crate::error::FormatError;
-
-/// One leader epoch's start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EpochStart {
-    pub(crate) epoch: LeaderEpoch,
-    /// Offset of its first record.
-    pub(crate) start: Offset,
-}
 
 /// The epochs of one log, in order; epochs and offsets only grow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -40,6 +40,7 @@ mod testing;
 mod timestamps;
 mod transactions;
 mod truncate;
+mod upload;
 mod verify;
 mod wal_entry;
 
@@ -57,4 +58,5 @@ pub use retention::RetentionReport;
 pub use sync::SyncError;
 pub use timestamps::TimestampedOffset;
 pub use transactions::AbortedTransaction;
+pub use upload::{ProducerSnapshot, Uploadable};
 pub use verify::{FaultCause, FileFault, Verified, verify_log_dir};

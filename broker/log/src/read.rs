@@ -130,11 +130,17 @@ impl PartitionLog {
         if let Some(offline) = self.offline_of(state) {
             return Err(offline.into());
         }
-        match from < state.local_log_start || from > state.log_end {
-            true => Err(ReadError::OffsetOutOfRange {
+        if from < state.log_start || from > state.log_end {
+            return Err(ReadError::OffsetOutOfRange {
                 offset: from,
                 start: state.log_start,
                 end: state.log_end,
+            });
+        }
+        match from < state.local_log_start {
+            true => Err(ReadError::NotLocal {
+                offset: from,
+                local_start: state.local_log_start,
             }),
             false => Ok(()),
         }

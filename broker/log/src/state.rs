@@ -158,7 +158,10 @@ impl State {
         if self.epochs.truncate_start(self.log_start) {
             self.epochs_written = false;
         }
-        self.producers.transactions.truncate_start(self.log_start);
+        // Of what is in the tier the footers there tell.
+        self.producers
+            .transactions
+            .truncate_start(self.local_log_start);
         dropped
     }
 

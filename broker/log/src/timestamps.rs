@@ -9,7 +9,7 @@ use crate::error::ReadError;
 use crate::files::FileKind;
 use crate::index::{TimeEntry, search};
 use crate::partition_log::PartitionLog;
-use crate::read::is_torn;
+use crate::read::{LogRead, is_torn};
 use crate::state::State;
 
 /// One step of a search through batches.
@@ -120,16 +120,43 @@ impl PartitionLog {
                 base: from,
                 position: 0,
             })?;
-            for batch in batches
-                .iter()
-                .filter(|batch| batch.max_timestamp() >= timestamp)
-            {
-                let _alone = self.shared.opens_alone(batch);
-                if let Some(found) = find_in_batch(batch, timestamp, first)? {
-                    return Ok(Some(found));
-                }
+            if let Some(found) = self.first_as_late(&batches, timestamp, first)? {
+                return Ok(Some(found));
             }
             from = next;
+        }
+        Ok(None)
+    }
+
+    /// The first record of what was read, not before `first`, that is as late as `timestamp`.
+    pub fn find_in_read(
+        &self,
+        read: LogRead,
+        timestamp: i64,
+        first: Offset,
+    ) -> Result<Option<TimestampedOffset>, ReadError> {
+        let corrupt = |_| ReadError::Corrupt {
+            base: first,
+            position: 0,
+        };
+        let batches = read.into_batches().map_err(corrupt)?;
+        self.first_as_late(&batches, timestamp, first)
+    }
+
+    fn first_as_late(
+        &self,
+        batches: &[RecordBatch],
+        timestamp: i64,
+        first: Offset,
+    ) -> Result<Option<TimestampedOffset>, ReadError> {
+        for batch in batches {
+            if batch.max_timestamp() < timestamp {
+                continue;
+            }
+            let _alone = self.shared.opens_alone(batch);
+            if let Some(found) = find_in_batch(batch, timestamp, first)? {
+                return Ok(Some(found));
+            }
         }
         Ok(None)
     }

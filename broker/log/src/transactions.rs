@@ -14,6 +14,8 @@ pub struct AbortedTransaction {
     pub producer_id: ProducerId,
     /// Offset of its first record.
     pub first_offset: Offset,
+    /// Offset of its marker.
+    pub last_offset: Offset,
 }
 
 /// One entry of the aborted transaction index, with the fields of Kafka's `.txnindex`.
@@ -88,6 +90,7 @@ impl Transactions {
                 found.push(AbortedTransaction {
                     producer_id: entry.producer_id,
                     first_offset: entry.first,
+                    last_offset: entry.last,
                 });
             }
             if entry.last_stable >= to {

@@ -1,4 +1,4 @@
-//! The HTTP listener: metrics and health.
+//! The HTTP listener: metrics, health, and what `/v1/` tells as JSON.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,11 +12,13 @@ use hyper::header::CONTENT_TYPE;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
 use tidemill_client::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::broker::Broker;
+use crate::tiering::Tier;
 
 /// Connections at once; the next ones wait to be accepted. Scrapers and probes need a few.
 const CONNECTIONS_MAX: usize = 64;
@@ -91,7 +93,10 @@ pub(crate) async fn run(
 async fn serve(broker: Arc<Broker>, stream: TcpStream, _slot: OwnedSemaphorePermit) {
     let service = service_fn(move |request: Request<Incoming>| {
         let broker = broker.clone();
-        async move { Ok::<_, Infallible>(answer(&broker, request.method(), request.uri().path())) }
+        async move {
+            let (method, path) = (request.method(), request.uri().path());
+            Ok::<_, Infallible>(answer(&broker, method, path).await)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -108,7 +113,7 @@ async fn serve(broker: Arc<Broker>, stream: TcpStream, _slot: OwnedSemaphorePerm
     }
 }
 
-fn answer(broker: &Broker, method: &Method, path: &str) -> Response<Full<Bytes>> {
+async fn answer(broker: &Broker, method: &Method, path: &str) -> Response<Full<Bytes>> {
     if method != Method::GET && method != Method::HEAD {
         return text(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -131,12 +136,54 @@ fn answer(broker: &Broker, method: &Method, path: &str) -> Response<Full<Bytes>>
                 format!("{why}\n"),
             ),
         },
+        "/v1/tier" => match &broker.tier {
+            Some(tier) => json(StatusCode::OK, &tier.status(broker)),
+            None => json(StatusCode::NOT_FOUND, &NO_TIER),
+        },
+        "/v1/tier/objects" => match &broker.tier {
+            Some(tier) => tier_objects(broker, tier).await,
+            None => json(StatusCode::NOT_FOUND, &NO_TIER),
+        },
         _ => text(
             StatusCode::NOT_FOUND,
             "text/plain",
             format!("no such path: {path}\n"),
         ),
     }
+}
+
+/// An error of `/v1/`.
+#[derive(Debug, Serialize)]
+struct ApiError<'a> {
+    code: &'a str,
+    message: &'a str,
+    hint: Option<&'a str>,
+}
+
+const NO_TIER: ApiError<'static> = ApiError {
+    code: "no_tier",
+    message: "this broker has no tier",
+    hint: Some("start it with --tier-url s3://BUCKET/PREFIX or file:///PATH"),
+};
+
+async fn tier_objects(broker: &Broker, tier: &Tier) -> Response<Full<Bytes>> {
+    match tier.objects(broker).await {
+        Ok(objects) => json(StatusCode::OK, &objects),
+        Err(failed) => {
+            let message = failed.to_string();
+            let told = ApiError {
+                code: "store_failed",
+                message: &message,
+                hint: failed.hint(),
+            };
+            json(StatusCode::BAD_GATEWAY, &told)
+        }
+    }
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
+    let body = serde_json::to_string(value).expect("plain data has a JSON form");
+    text(status, "application/json", body + "\n")
 }
 
 fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -97,7 +97,7 @@ async fn create(
         let message = format!("Topic '{name}' collides with existing topic: {other}");
         return Err((ErrorCode::InvalidTopicException, message));
     }
-    let configs = settings(wanted)?;
+    let configs = settings(broker, wanted)?;
     let partitions = assign(broker, wanted, *room)?;
     *room -= partitions.len();
     let mut id = TopicId::ZERO;
@@ -207,7 +207,10 @@ fn assign_by_hand(wanted: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, Refusal> 
         .collect())
 }
 
-fn settings(wanted: &CreatableTopic) -> Result<Vec<(Arc<str>, Arc<str>)>, Refusal> {
+fn settings(
+    broker: &Broker,
+    wanted: &CreatableTopic,
+) -> Result<Vec<(Arc<str>, Arc<str>)>, Refusal> {
     let mut configs = Vec::with_capacity(wanted.configs.len());
     for config in &wanted.configs {
         let Some(value) = &config.value else {
@@ -221,6 +224,12 @@ fn settings(wanted: &CreatableTopic) -> Result<Vec<(Arc<str>, Arc<str>)>, Refusa
             .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
         configs.push((Arc::from(config.name.as_str()), Arc::from(value.trim())));
     }
+    let own = |name: &str| {
+        let found = configs.iter().rev().find(|(known, _): &&(Arc<str>, Arc<str>)| **known == *name);
+        found.map(|(_, value)| &**value)
+    };
+    topic_config::check_tier(own, &broker.config.topic_defaults, broker.tier.is_some(), false)
+        .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
     Ok(configs)
 }
 

@@ -13,6 +13,7 @@ use tidemill_records::{LeaderEpoch, Offset};
 use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::server::context::RequestContext;
+use crate::tiering;
 
 const HIGH_WATERMARK: i64 = -1;
 
@@ -70,6 +71,16 @@ async fn delete(
         .check_leader(LeaderEpoch::NONE)
         .map_err(|error| ErrorCode::from(&error))?;
     let before = (wanted.offset != HIGH_WATERMARK).then_some(Offset(wanted.offset));
+    if partition.log.config().tiered {
+        // The whole cluster has to know: another leader must not bring the records back from the tier.
+        let high_watermark = partition.log.high_watermark();
+        let start = before.unwrap_or(high_watermark);
+        if start >= Offset::ZERO && start <= high_watermark {
+            tiering::advance_log_start(broker, &partition, start)
+                .await
+                .map_err(|error| super::error::proposal(&error))?;
+        }
+    }
     let (start, lsn) = partition
         .delete_records(before)
         .map_err(|error| ErrorCode::from(&error))?;

@@ -6,6 +6,7 @@ use tidemill_protocol::ErrorCode;
 use tidemill_records::{BatchError, HeaderFault};
 
 use crate::partition::PartitionError;
+use crate::tiering::RemoteError;
 
 impl From<&PartitionError> for ErrorCode {
     fn from(error: &PartitionError) -> Self {
@@ -45,8 +46,19 @@ fn append(error: &AppendError) -> ErrorCode {
 fn read(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        // Who reads from the tier comes first; this is for who cannot.
+        ReadError::NotLocal { .. } => ErrorCode::KafkaStorageError,
         ReadError::Corrupt { .. } | ReadError::Records(_) => ErrorCode::CorruptMessage,
         ReadError::Io { .. } | ReadError::Offline(_) => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// What a consumer is told when the tier does not give its records: to try again.
+pub(super) fn remote(error: &RemoteError) -> ErrorCode {
+    match error {
+        RemoteError::Absent(_) => ErrorCode::OffsetOutOfRange,
+        RemoteError::Records(error) => read(error),
+        RemoteError::Store(_) => ErrorCode::KafkaStorageError,
     }
 }
 

@@ -3,15 +3,19 @@
 //! Versions 4–18: sessions from 7 (KIP-227), leader epochs from 9 (KIP-320), topic ids from 13 (KIP-516).
 //! Too few bytes: the request waits once on its partitions, without polling, until there are `min_bytes`
 //! or `max_wait_ms` is over. The first batch of the first partition that has one is returned whatever its
-//! size (KIP-74), so that a consumer with a small buffer still gets on.
+//! size (KIP-74), so that a consumer with a small buffer still gets on. What is no longer on this disk comes from the tier
+//! (KIP-405), all partitions at the same time; a partition whose records are not here in time answers with none, and the next
+//! fetch finds them in the cache.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tidemill_protocol::fetch::{
     AbortedTransaction, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use tidemill_protocol::{ErrorCode, Records};
+use tidemill_log::{AbortedTransaction as Aborted, LogRead, ReadError};
 use tidemill_records::{LeaderEpoch, Offset};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -19,8 +23,12 @@ use tokio::time::Instant;
 use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::fetch_session::{FetchContext, FetchWanted, Told};
-use crate::partition::{Isolation, Partition, PartitionRead};
+use crate::partition::{Isolation, Partition, PartitionError, PartitionRead};
 use crate::server::context::RequestContext;
+use crate::tiering::{RemoteWanted, Tier};
+
+/// The tier is waited for so long: Kafka's `remote.fetch.max.wait.ms`.
+const REMOTE_WAIT: Duration = Duration::from_millis(500);
 
 /// A wanted partition, found or not.
 struct Target<'a> {
@@ -28,7 +36,15 @@ struct Target<'a> {
     partition: Result<Arc<Partition>, ErrorCode>,
 }
 
-type Outcome = Result<PartitionRead, ErrorCode>;
+type Outcome = Result<PartitionRead, Unread>;
+
+/// Why there is nothing yet.
+#[derive(Debug, Clone, Copy)]
+enum Unread {
+    Refused(ErrorCode),
+    /// It is in the tier.
+    Remote,
+}
 
 /// Reads, waits if there is too little, and reads again.
 pub(crate) async fn handle(
@@ -60,6 +76,7 @@ pub(crate) async fn handle(
         })
         .collect();
     let outcomes = read_enough(broker, &request, &targets).await;
+    let outcomes = read_remote(broker, &request, &targets, outcomes).await;
     respond(&session, &targets, outcomes, by_id)
 }
 
@@ -152,7 +169,8 @@ fn read_all(broker: &Broker, request: &FetchRequest, targets: &[Target<'_>]) -> 
 }
 
 fn read_one(target: &Target<'_>, isolation: Isolation, budget: usize, is_first: bool) -> Outcome {
-    let partition = target.partition.as_ref().map_err(|code| *code)?;
+    let partition = target.partition.as_ref();
+    let partition = partition.map_err(|code| Unread::Refused(*code))?;
     let wanted = target.wanted;
     let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0).min(budget);
     let epoch = LeaderEpoch(wanted.current_leader_epoch);
@@ -164,13 +182,82 @@ fn read_one(target: &Target<'_>, isolation: Isolation, budget: usize, is_first: 
             bytes_max,
             is_first,
         )
-        .map_err(|error| ErrorCode::from(&error))
+        .map_err(|error| match error {
+            PartitionError::Read(ReadError::NotLocal { .. }) => Unread::Remote,
+            error => Unread::Refused(ErrorCode::from(&error)),
+        })
+}
+
+/// Reads from the tier what is no longer here, within what is left of the bytes asked for.
+async fn read_remote(
+    broker: &Broker,
+    request: &FetchRequest,
+    targets: &[Target<'_>],
+    outcomes: Vec<Outcome>,
+) -> Vec<Result<PartitionRead, ErrorCode>> {
+    let asked = usize::try_from(request.max_bytes).unwrap_or(0);
+    let given: usize = outcomes.iter().flatten().map(|read| read.records.bytes).sum();
+    let budget = asked.min(broker.config.fetch_bytes_max).saturating_sub(given);
+    let is_remote = |outcome: &Outcome| matches!(outcome, Err(Unread::Remote));
+    let share = budget / outcomes.iter().filter(|outcome| is_remote(outcome)).count().max(1);
+    let first = outcomes.iter().position(is_remote).filter(|_| given == 0);
+    let isolation = Isolation::of_consumer(request.isolation_level);
+    let reads = targets.iter().zip(outcomes).enumerate().map(|(at, (target, outcome))| async move {
+        match (outcome, &target.partition, &broker.tier) {
+            (Ok(read), ..) => Ok(read),
+            (Err(Unread::Refused(code)), ..) => Err(code),
+            (Err(Unread::Remote), Ok(partition), Some(tier)) => {
+                let asked = usize::try_from(target.wanted.bytes_max).unwrap_or(0);
+                let wanted = RemoteWanted {
+                    from: Offset(target.wanted.fetch_offset),
+                    up_to: partition.end_for(isolation),
+                    bytes_max: asked.min(share),
+                    at_least_one: Some(at) == first,
+                };
+                read_tier(broker, tier, partition, wanted, isolation).await
+            }
+            (Err(Unread::Remote), ..) => Err(ErrorCode::KafkaStorageError),
+        }
+    });
+    join_all(reads).await
+}
+
+async fn read_tier(
+    broker: &Broker,
+    tier: &Arc<Tier>,
+    partition: &Arc<Partition>,
+    wanted: RemoteWanted,
+    isolation: Isolation,
+) -> Result<PartitionRead, ErrorCode> {
+    let read = tier.read(broker, partition, wanted);
+    match tokio::time::timeout(REMOTE_WAIT, read).await {
+        Ok(Ok((records, aborted))) => {
+            let aborted = aborted.into_iter().map(|entry| Aborted {
+                producer_id: entry.producer_id,
+                first_offset: entry.first,
+                last_offset: entry.last,
+            });
+            Ok(partition.read_of_tier(records, aborted.collect(), isolation))
+        }
+        Ok(Err(error)) => {
+            tier.note_read_error(partition, &error);
+            Err(super::error::remote(&error))
+        }
+        Err(_) => {
+            let nothing = LogRead {
+                chunks: Vec::new(),
+                bytes: 0,
+                next: wanted.from,
+            };
+            Ok(partition.read_of_tier(nothing, Vec::new(), isolation))
+        }
+    }
 }
 
 fn respond(
     session: &FetchContext,
     targets: &[Target<'_>],
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<Result<PartitionRead, ErrorCode>>,
     by_id: bool,
 ) -> FetchResponse {
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();
@@ -214,7 +301,7 @@ fn respond(
     }
 }
 
-fn describe(target: &Target<'_>, outcome: Outcome) -> PartitionData {
+fn describe(target: &Target<'_>, outcome: Result<PartitionRead, ErrorCode>) -> PartitionData {
     let partition_index = target.wanted.key.partition;
     let read = match outcome {
         Ok(read) => read,

@@ -114,6 +114,7 @@ pub(super) async fn set(
     changes: Vec<ConfigChange>,
     validate_only: bool,
 ) -> Result<(), Refusal> {
+    check_together(broker, topic, &changes)?;
     if validate_only || changes.is_empty() {
         return Ok(());
     }
@@ -125,6 +126,22 @@ pub(super) async fn set(
         .await
         .map(|_| ())
         .map_err(|error| proposal(&error))
+}
+
+/// What the settings mean together once they are changed.
+fn check_together(broker: &Broker, topic: &str, changes: &[ConfigChange]) -> Result<(), Refusal> {
+    let image = broker.metadata.image();
+    let before = image.topic_configs(topic);
+    let own = |name: &str| match changes.iter().rev().find(|(changed, _)| **changed == *name) {
+        Some((_, value)) => value.as_deref(),
+        None => before.get(name),
+    };
+    let was_remote = before
+        .get("remote.storage.enable")
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let has_tier = broker.tier.is_some();
+    topic_config::check_tier(own, &broker.config.topic_defaults, has_tier, was_remote)
+        .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))
 }
 
 fn change(

@@ -9,12 +9,15 @@ use tidemill_protocol::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
+use tidemill_log::{ReadError, TimestampedOffset};
+use tidemill_metadata::MetadataLog;
 use tidemill_records::{LeaderEpoch, Offset};
 
 use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::partition::{Isolation, Partition, PartitionError};
 use crate::server::context::RequestContext;
+use crate::tiering::Tier;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -48,7 +51,7 @@ pub(crate) async fn handle(
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in topic.partitions {
-            let found = find(broker, context, &topic.name, &wanted, isolation, version);
+            let found = find(broker, context, &topic.name, &wanted, isolation, version).await;
             partitions.push(describe(&wanted, found, version));
         }
         topics.push(ListOffsetsTopicResponse {
@@ -89,7 +92,7 @@ fn describe(
     }
 }
 
-fn find(
+async fn find(
     broker: &Broker,
     context: &RequestContext,
     topic: &str,
@@ -114,7 +117,7 @@ fn find(
     partition
         .check_leader(asked)
         .map_err(|error| ErrorCode::from(&error))?;
-    look_up(&partition, wanted.timestamp, isolation).map_err(|error| ErrorCode::from(&error))
+    look_up(broker, &partition, wanted.timestamp, isolation).await
 }
 
 /// The most negative special offset that a version knows.
@@ -128,11 +131,12 @@ fn least_timestamp(version: i16) -> i64 {
     }
 }
 
-fn look_up(
+async fn look_up(
+    broker: &Broker,
     partition: &Partition,
     timestamp: i64,
     isolation: Isolation,
-) -> Result<Found, PartitionError> {
+) -> Result<Found, ErrorCode> {
     let log = &partition.log;
     let end = partition.end_for(isolation);
     let at = |offset: Offset| Found {
@@ -149,17 +153,75 @@ fn look_up(
         LATEST => at(end),
         EARLIEST => at(log.log_start_offset()),
         EARLIEST_LOCAL => at(log.local_log_start_offset()),
-        // Without a tier nothing is remote and nothing waits for upload.
-        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => nothing,
-        MAX_TIMESTAMP => log.max_timestamp(end)?.map_or(nothing, record),
-        _ => log
-            .offset_for_timestamp(timestamp, end)?
+        LATEST_TIERED => match remote_end(broker, partition) {
+            Some(end) if end > log.log_start_offset() => at(end + -1),
+            _ => nothing,
+        },
+        EARLIEST_PENDING_UPLOAD if log.config().tiered => {
+            at(remote_end(broker, partition).unwrap_or(log.log_start_offset()))
+        }
+        EARLIEST_PENDING_UPLOAD => nothing,
+        MAX_TIMESTAMP => max_timestamp(broker, partition, end).await?.map_or(nothing, record),
+        _ => by_timestamp(broker, partition, timestamp, end)
+            .await?
             .map_or(nothing, record),
     };
     Ok(found)
 }
 
-fn record(found: tidemill_log::TimestampedOffset) -> Found {
+/// Where the partition's data in the tier ends; nothing where there is none.
+fn remote_end(broker: &Broker, partition: &Partition) -> Option<Offset> {
+    let image = broker.metadata.image();
+    let remote = image.remote_log(partition.log.topic_id(), partition.name.partition)?;
+    (!remote.is_empty()).then_some(remote.end)
+}
+
+/// The tier, where records are that this disk no longer has.
+fn tier_below_local<'a>(broker: &'a Broker, partition: &Partition) -> Option<&'a Tier> {
+    let log = &partition.log;
+    let is_trimmed = log.local_log_start_offset() > log.log_start_offset();
+    broker.tier.as_deref().filter(|_| is_trimmed)
+}
+
+async fn by_timestamp(
+    broker: &Broker,
+    partition: &Partition,
+    timestamp: i64,
+    end: Offset,
+) -> Result<Option<TimestampedOffset>, ErrorCode> {
+    if let Some(tier) = tier_below_local(broker, partition) {
+        let local_start = partition.log.local_log_start_offset().min(end);
+        let found = tier.offset_for_timestamp(broker, partition, timestamp, local_start).await;
+        if let Some(found) = found.map_err(|error| super::error::remote(&error))? {
+            return Ok(Some(found));
+        }
+    }
+    local(partition.log.offset_for_timestamp(timestamp, end))
+}
+
+async fn max_timestamp(
+    broker: &Broker,
+    partition: &Partition,
+    end: Offset,
+) -> Result<Option<TimestampedOffset>, ErrorCode> {
+    let here = local(partition.log.max_timestamp(end))?;
+    let Some(tier) = tier_below_local(broker, partition) else {
+        return Ok(here);
+    };
+    let there = tier.max_timestamp(broker, partition, end).await;
+    let there = there.map_err(|error| super::error::remote(&error))?;
+    // Of equal ones the first counts, and what is in the tier came first.
+    let is_later = |here: &TimestampedOffset| there.is_none_or(|there| here.timestamp > there.timestamp);
+    Ok(here.filter(is_later).or(there))
+}
+
+fn local(
+    found: Result<Option<TimestampedOffset>, ReadError>,
+) -> Result<Option<TimestampedOffset>, ErrorCode> {
+    found.map_err(|error| ErrorCode::from(&PartitionError::Read(error)))
+}
+
+fn record(found: TimestampedOffset) -> Found {
     Found {
         offset: found.offset.0,
         timestamp: found.timestamp,

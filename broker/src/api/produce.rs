@@ -28,8 +28,8 @@ const ZSTD_FROM: i16 = 7;
 /// become durable, as after any timeout.
 const DURABLE_WITHIN: Duration = Duration::from_secs(5);
 
-const NO_ROOM: &str = "the broker's disk does not take what was sent before: it is full, broken or too slow; see the \
-                       broker's log, and send again";
+const NO_ROOM: &str = "the broker's disk has no room: data.dir.bytes.max is reached, or the disk is full, broken or too slow; see \
+                       the broker's log and metrics, and send again";
 
 /// What an answer must wait for.
 struct Appended {
@@ -211,6 +211,7 @@ fn append_one(
         )
         .map_err(Failure::Partition)?;
     partition.traffic.count_in(bytes, records);
+    broker.disk.appended(bytes);
     Ok((partition, info))
 }
 

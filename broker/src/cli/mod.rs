@@ -15,6 +15,7 @@ mod progress;
 mod record_json;
 mod serve;
 mod stop;
+mod tier;
 mod timestamp;
 mod topic;
 
@@ -54,6 +55,8 @@ enum Command {
     Consume(consume::ConsumeArgs),
     /// List, describe, seek and delete consumer groups.
     Group(group::GroupArgs),
+    /// Show the object tier, or try a store for one.
+    Tier(tier::TierArgs),
     /// Verify the data directory of a broker that is stopped.
     Check(check::CheckArgs),
     /// Measure a broker, this one or another Kafka.
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Produce(args) => with_client(&args.client.clone(), produce::run(args)),
         Command::Consume(args) => with_client(&args.client.clone(), consume::run(args)),
         Command::Group(args) => with_client(&args.client.clone(), group::run(args)),
+        Command::Tier(args) => block_on(tier::run(args)),
         Command::Check(args) => block_on(check::run(args)),
         Command::Bench(args) => with_client(&args.client.clone(), bench::run(args)),
     };

@@ -40,6 +40,18 @@ pub(super) struct ServeArgs {
     /// Failure domain of this broker.
     #[arg(long, value_name = "R")]
     rack: Option<String>,
+    /// Object storage for sealed data: s3://BUCKET/PREFIX or file:///PATH [default: none].
+    #[arg(long, value_name = "URL")]
+    tier_url: Option<String>,
+    /// URL of an S3-compatible store [default: AWS].
+    #[arg(long, value_name = "URL")]
+    tier_endpoint: Option<String>,
+    /// Nobody else ever writes to the tier: it needs no atomic conditional PUT.
+    #[arg(long)]
+    tier_sole_owner: bool,
+    /// Allow what loses records at a restart, such as a tier in memory://.
+    #[arg(long)]
+    dev: bool,
     /// Any other setting, as NAME=VALUE.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     set: Vec<String>,
@@ -55,8 +67,21 @@ impl ServeArgs {
             ("internal-listen", &self.internal_listen),
             ("node-id", &self.node_id),
             ("rack", &self.rack),
+            ("tier-url", &self.tier_url),
+            ("tier-endpoint", &self.tier_endpoint),
         ];
+        let switches = [("tier-sole-owner", self.tier_sole_owner), ("dev", self.dev)];
         let mut flags = Vec::new();
+        flags.extend(
+            switches
+                .into_iter()
+                .filter(|(_, is_on)| *is_on)
+                .map(|(name, _)| Flag {
+                    written: format!("--{name}"),
+                    name,
+                    value: "true",
+                }),
+        );
         for pair in &self.set {
             let (name, value) = pair.split_once('=').ok_or_else(|| ConfigError::Value {
                 name: pair.clone(),

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidemill_tiered_store::{TierMemory, TierUrl};
+
 pub use load::{ConfigError, Flag, load};
 
 use crate::topic_config::{self, Kind};
@@ -29,6 +31,10 @@ pub struct BrokerConfig {
     pub node_id: i32,
     /// Failure domain of this broker.
     pub rack: Option<String>,
+    /// Settings of the object tier.
+    pub tier: TierConfig,
+    /// Bytes that logs may take of the data directory; None leaves it to the disk.
+    pub data_dir_bytes_max: Option<u64>,
     /// Settings of connections and request memory.
     pub network: NetworkConfig,
     /// Settings of classic consumer groups and their offsets.
@@ -57,6 +63,45 @@ pub struct BrokerConfig {
     pub fetch_session_slots_max: usize,
     /// Upper bound of one fetch response.
     pub fetch_bytes_max: usize,
+}
+
+/// The object tier.
+#[derive(Debug, Clone)]
+pub struct TierConfig {
+    /// Where it is; None for no tier.
+    pub url: Option<TierUrl>,
+    /// Where S3 is, if not at AWS.
+    pub endpoint: Option<String>,
+    /// Nobody else ever writes there: a store without an atomic conditional PUT will do.
+    pub sole_owner: bool,
+    /// May a tier be lost with the process?
+    pub allow_memory: bool,
+    /// Memory of its caches.
+    pub memory: TierMemory,
+    /// What is sealed and small waits so long for more to come with it into one object.
+    pub upload_merge_wait: Duration,
+    /// How often partitions are looked at when nothing is due.
+    pub check_interval: Duration,
+    /// A tail that is not sealed is uploaded after this.
+    pub upload_max_lag: Duration,
+    /// What nothing refers to any more is deleted after this.
+    pub delete_grace: Duration,
+}
+
+impl Default for TierConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            endpoint: None,
+            sole_owner: false,
+            allow_memory: false,
+            memory: TierMemory::default(),
+            upload_merge_wait: Duration::from_secs(10),
+            check_interval: Duration::from_secs(1),
+            upload_max_lag: Duration::from_secs(600),
+            delete_grace: Duration::from_secs(600),
+        }
+    }
 }
 
 /// Bounds of what strangers on the network may hold.
@@ -114,6 +159,8 @@ impl Default for BrokerConfig {
             internal_listen: local(9093),
             node_id: 1,
             rack: None,
+            tier: TierConfig::default(),
+            data_dir_bytes_max: None,
             network: NetworkConfig::default(),
             group: GroupConfig::default(),
             auto_create_topics_enable: true,

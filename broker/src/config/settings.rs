@@ -136,6 +136,131 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "tier.url",
+        &[],
+        Kind::Text,
+        |c| {
+            c.tier
+                .url
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        },
+        "Object storage for sealed data: s3://BUCKET/PREFIX or file:///PATH; none by default.",
+        |c, v| {
+            c.tier.url = match v {
+                "" => None,
+                v => Some(parse(v)?),
+            };
+            Ok(())
+        },
+    ),
+    setting(
+        "tier.endpoint",
+        &[],
+        Kind::Text,
+        |c| c.tier.endpoint.clone().unwrap_or_default(),
+        "URL of an S3-compatible store; AWS by default.",
+        |c, v| {
+            if !v.is_empty() && !v.starts_with("http://") && !v.starts_with("https://") {
+                return Err(format!(
+                    "{v:?} is no URL; write http://HOST:PORT or https://HOST:PORT"
+                ));
+            }
+            c.tier.endpoint = (!v.is_empty()).then(|| v.to_owned());
+            Ok(())
+        },
+    ),
+    setting(
+        "tier.sole.owner",
+        &[],
+        Kind::Boolean,
+        |c| c.tier.sole_owner.to_string(),
+        "Nobody else ever writes to the tier, so it needs no atomic conditional PUT.",
+        |c, v| {
+            c.tier.sole_owner = parse(v)?;
+            Ok(())
+        },
+    ),
+    setting(
+        "dev",
+        &[],
+        Kind::Boolean,
+        |c| c.tier.allow_memory.to_string(),
+        "Allow what loses records at a restart: a tier in memory://.",
+        |c, v| {
+            c.tier.allow_memory = parse(v)?;
+            Ok(())
+        },
+    ),
+    setting(
+        "tier.cache.bytes.max",
+        &[],
+        Kind::Long(1 << 20),
+        |c| c.tier.memory.cache_bytes.to_string(),
+        "Memory for batches that were read from the tier.",
+        |c, v| {
+            c.tier.memory.cache_bytes = at_least(v, 1 << 20)?;
+            Ok(())
+        },
+    ),
+    setting(
+        "tier.upload.merge.wait.ms",
+        &[],
+        Kind::Long(0),
+        |c| c.tier.upload_merge_wait.as_millis().to_string(),
+        "Sealed segments wait so long for more to share an object with, unless there is 32 MiB already.",
+        |c, v| {
+            c.tier.upload_merge_wait = Duration::from_millis(at_least(v, 0)?);
+            Ok(())
+        },
+    ),
+    setting(
+        "tier.check.interval.ms",
+        &[],
+        Kind::Long(1),
+        |c| c.tier.check_interval.as_millis().to_string(),
+        "How often partitions are looked at for what is to be uploaded or trimmed.",
+        |c, v| {
+            c.tier.check_interval = millis(v)?;
+            Ok(())
+        },
+    ),
+    setting(
+        "tier.upload.max.lag.ms",
+        &[],
+        Kind::Long(1),
+        |c| c.tier.upload_max_lag.as_millis().to_string(),
+        "Records are uploaded at the latest after this, sealed or not: what a lost disk can cost.",
+        |c, v| {
+            c.tier.upload_max_lag = millis(v)?;
+            Ok(())
+        },
+    ),
+    setting(
+        "tier.delete.grace.ms",
+        &[],
+        Kind::Long(0),
+        |c| c.tier.delete_grace.as_millis().to_string(),
+        "An object that nothing refers to any more is deleted after this.",
+        |c, v| {
+            c.tier.delete_grace = Duration::from_millis(at_least(v, 0)?);
+            Ok(())
+        },
+    ),
+    setting(
+        "data.dir.bytes.max",
+        &[],
+        Kind::Long(0),
+        |c| c.data_dir_bytes_max.unwrap_or(0).to_string(),
+        "What logs may take of the disk; near it what is in the tier is trimmed, at it producers wait. 0: the whole disk.",
+        |c, v| {
+            let bytes: u64 = at_least(v, 0)?;
+            c.data_dir_bytes_max = (bytes > 0).then_some(bytes);
+            Ok(())
+        },
+    ),
+    setting(
         "auto.create.topics.enable",
         &[],
         Kind::Boolean,

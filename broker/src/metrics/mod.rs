@@ -5,6 +5,7 @@
 
 mod families;
 mod scrape;
+mod tier;
 
 use std::time::Duration;
 

@@ -23,6 +23,9 @@ pub(super) fn gather(broker: &Broker) -> Vec<MetricFamily> {
     topics(broker, &mut families);
     cluster(broker, &mut families);
     groups(broker, &mut families);
+    if let Some(tier) = &broker.tier {
+        super::tier::gather(broker, tier, &mut families);
+    }
     families.into_vec()
 }
 
@@ -194,6 +197,23 @@ fn log_dir(broker: &Broker, families: &mut Families) {
         families.counter(name, help, &[], value);
     }
     let (total, usable) = broker.disk_space();
+    families.gauge(
+        "tidemill_log_size_bytes",
+        "Bytes of all logs on this disk, as counted against data.dir.bytes.max.",
+        &[],
+        broker
+            .logs
+            .partitions()
+            .iter()
+            .map(|log| log.size_bytes())
+            .sum::<u64>() as f64,
+    );
+    families.gauge(
+        "tidemill_log_size_limit_bytes",
+        "data.dir.bytes.max; 0 for none.",
+        &[],
+        broker.disk.bytes_max().unwrap_or(0) as f64,
+    );
     families.gauge(
         "tidemill_disk_total_bytes",
         "Size of the data directory's file system.",

@@ -239,7 +239,11 @@ impl Connection {
     /// Waits until the logs have room; false when they have had none for too long. Once a request was refused, those
     /// behind it are too, at once, for as long as there is no room.
     async fn wait_for_room(&mut self) -> bool {
-        let admit = self.broker.logs.admit();
+        let broker = &self.broker;
+        let admit = async {
+            broker.disk.admit().await;
+            broker.logs.admit().await
+        };
         tokio::pin!(admit);
         // A log that has failed says so when it is appended to. Mostly there is room, and no timer is needed.
         let has_room = match poll!(&mut admit) {

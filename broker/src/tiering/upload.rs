@@ -1,0 +1,414 @@
+//! Uploading: what is due, and how it gets into the remote log.
+//!
+//! Build the object from the local log (every batch is verified on the way) → announce it → put it → commit it. An upload that
+//! fails is kept and tried again with the same bytes under the same key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+use tidemill_log::{ProducerSnapshot, ReadError, Uploadable};
+use tidemill_metadata::{
+    Command, ExtentReplacement, INLINE_EXTENTS_MAX, MetadataLog, Prepare, ProposeError, RemoteLog,
+};
+use tidemill_records::{
+    BatchError, BatchRules, Extent, ObjectId, Offset, RecordBatch, RemoteObject,
+};
+use tidemill_tiered_store::StoreError;
+use tidemill_tiered_store::footer::{Aborted, ExtentIdentity, FooterBuilder};
+use tidemill_tiered_store::object;
+
+use super::{Led, RemoteKey, Tier, led};
+use crate::broker::Broker;
+use crate::partition::Isolation;
+
+/// Batches that one object takes. Larger ones cost fewer requests and more memory while they are uploaded: 32 PUTs a GiB are a
+/// hundredth of a cent.
+const OBJECT_BYTES: u64 = 32 << 20;
+/// Uploads at the same time.
+const UPLOADS_MAX: usize = 3;
+/// One read of the local log.
+const READ_BYTES: usize = 4 << 20;
+/// After a failure the next attempt waits, twice as long each time up to this.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+const RETRY_MIN: Duration = Duration::from_millis(500);
+/// Producers that a footer remembers.
+const PRODUCERS_MAX: usize = 10_000;
+
+/// Why an upload did not succeed this time.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UploadError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("a batch of the local log is damaged: {0}; run `tidemill check`")]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Log(#[from] tidemill_log::LogError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Metadata(#[from] ProposeError),
+    #[error("the footer of the extent before has producers that cannot be read: {0}")]
+    Producers(#[from] tidemill_log::FormatError),
+}
+
+/// What is known of one partition's uploads between rounds.
+#[derive(Default)]
+pub(super) struct PartitionUpload {
+    /// Since when something waits from this offset on.
+    waits: Option<(Offset, Duration)>,
+    /// The producers at the end of the remote log.
+    snapshot: Option<(Offset, ProducerSnapshot)>,
+    /// An object that is built and not committed.
+    pending: Option<Pending>,
+    /// Not to be tried before, after so many failures.
+    retry_at: Duration,
+    failures: u32,
+}
+
+/// An object on its way.
+#[derive(Clone)]
+struct Pending {
+    object: RemoteObject,
+    extent: Extent,
+    parts: Vec<Bytes>,
+    snapshot: ProducerSnapshot,
+    is_announced: bool,
+    is_put: bool,
+}
+
+impl Tier {
+    /// Uploads what is due; true when something was committed.
+    pub(super) async fn upload_round(&self, broker: &Arc<Broker>) -> bool {
+        let now = broker.clock.monotonic();
+        let mut due: Vec<Led> = led(broker)
+            .into_iter()
+            .filter(|led| self.is_due(led, now))
+            .collect();
+        // Who has waited longest for the store comes first.
+        due.sort_by_key(|led| {
+            self.with_upload(led.key, |upload| upload.waits.map(|(_, since)| since))
+        });
+        let uploads = stream::iter(due).map(|led| async move {
+            let result = self.upload(broker, &led).await;
+            let ended = broker.clock.monotonic();
+            let is_done = result.is_ok();
+            self.with_upload(led.key, |upload| upload.note(&result, ended));
+            match result {
+                Ok(()) => self.counts.succeeded(),
+                Err(error) => {
+                    self.counts.failed(&error);
+                    tracing::warn!(partition = %led.partition.name, %error, "upload failed, will try again");
+                }
+            }
+            is_done
+        });
+        let results: Vec<bool> = uploads.buffer_unordered(UPLOADS_MAX).collect().await;
+        results.contains(&true)
+    }
+
+    /// Since when something of a partition waits, and from which offset on.
+    pub(super) fn waits(&self, key: RemoteKey) -> Option<(Offset, Duration)> {
+        self.uploads.lock().get(&key)?.waits
+    }
+
+    fn with_upload<R>(&self, key: RemoteKey, step: impl FnOnce(&mut PartitionUpload) -> R) -> R {
+        step(self.uploads.lock().entry(key).or_default())
+    }
+
+    fn is_due(&self, led: &Led, now: Duration) -> bool {
+        let from = led.remote_end();
+        let to = uploadable_end(led);
+        let found = led.partition.log.uploadable(from, to);
+        self.with_upload(led.key, |upload| {
+            if upload.retry_at > now {
+                return false;
+            }
+            if upload.pending.is_some() {
+                return true;
+            }
+            if found.bytes == 0 || led.partition.log.config().remote_copy_disabled {
+                upload.waits = None;
+                return false;
+            }
+            let since = match upload.waits {
+                Some((offset, since)) if offset == from => since,
+                _ => now,
+            };
+            upload.waits = Some((from, since));
+            self.is_enough(&found, now.saturating_sub(since))
+        })
+    }
+
+    fn is_enough(&self, found: &Uploadable, waited: Duration) -> bool {
+        found.bytes >= OBJECT_BYTES
+            || (found.sealed_bytes > 0 && waited >= self.config.upload_merge_wait)
+            || waited >= self.config.upload_max_lag
+    }
+
+    async fn upload(&self, broker: &Broker, led: &Led) -> Result<(), UploadError> {
+        if led
+            .remote
+            .as_ref()
+            .is_some_and(|remote| remote.extent_count() + 1 >= INLINE_EXTENTS_MAX)
+        {
+            self.seal_page(broker, led).await?;
+        }
+        let pending = self.with_upload(led.key, |upload| upload.pending.clone());
+        let mut pending = match pending {
+            Some(pending) => pending,
+            None => match self.build(broker, led).await? {
+                Some(pending) => pending,
+                None => return Ok(()),
+            },
+        };
+        let keep = |pending: &Pending| {
+            self.with_upload(led.key, |upload| upload.pending = Some(pending.clone()));
+        };
+        keep(&pending);
+        if !pending.is_announced {
+            self.announce(broker, led, pending.object).await?;
+            pending.is_announced = true;
+            keep(&pending);
+        }
+        if !pending.is_put {
+            let began = broker.clock.monotonic();
+            self.store
+                .put(pending.object, pending.parts.clone())
+                .await?;
+            self.counts.put(broker.clock.monotonic() - began);
+            pending.is_put = true;
+            keep(&pending);
+        }
+        match self.commit(broker, led, &pending).await {
+            Ok(()) => {}
+            Err(UploadError::Metadata(ProposeError::Rejected(rejection))) => {
+                // It can never be committed as it is: what comes next begins anew.
+                self.with_upload(led.key, |upload| upload.pending = None);
+                expire(broker, vec![pending.object]).await?;
+                return Err(UploadError::Metadata(ProposeError::Rejected(rejection)));
+            }
+            Err(error) => return Err(error),
+        }
+        let bytes = u64::from(pending.extent.length);
+        tracing::debug!(
+            partition = %led.partition.name, base = %pending.extent.base, end = %pending.extent.end, bytes,
+            object = %pending.extent.object, "uploaded"
+        );
+        self.counts.committed(bytes);
+        self.with_upload(led.key, |upload| {
+            upload.snapshot = Some((pending.extent.end, pending.snapshot));
+            upload.pending = None;
+            upload.waits = None;
+        });
+        Ok(())
+    }
+
+    pub(super) async fn announce(
+        &self,
+        broker: &Broker,
+        led: &Led,
+        object: RemoteObject,
+    ) -> Result<(), ProposeError> {
+        let prepare = Prepare {
+            topic: led.key.0,
+            partition: led.key.1,
+            leader_epoch: led.leader_epoch,
+        };
+        let announced = broker
+            .metadata
+            .propose(Command::PrepareObject { object, prepare })
+            .await;
+        match announced {
+            // Answered by nobody before, and taken all the same.
+            Err(ProposeError::Rejected(_)) if is_announced(broker, &object, &prepare) => Ok(()),
+            announced => announced.map(drop),
+        }
+    }
+
+    async fn commit(
+        &self,
+        broker: &Broker,
+        led: &Led,
+        pending: &Pending,
+    ) -> Result<(), UploadError> {
+        let command = Command::ReplaceExtents(ExtentReplacement {
+            topic: led.key.0,
+            partition: led.key.1,
+            leader_epoch: led.leader_epoch,
+            expected_end: pending.extent.base,
+            remove: Vec::new(),
+            add: vec![pending.extent.clone()],
+        });
+        match broker.metadata.propose(command).await {
+            Err(ProposeError::Rejected(_)) if is_committed(broker, led, &pending.extent) => Ok(()),
+            committed => Ok(committed.map(drop)?),
+        }
+    }
+
+    /// Makes an object of what comes next. None where there is nothing any more.
+    async fn build(&self, broker: &Broker, led: &Led) -> Result<Option<Pending>, UploadError> {
+        let log = &led.partition.log;
+        let from = led.remote_end();
+        let mut snapshot = self.snapshot_at(led, from).await?;
+        if log.config().is_unlogged() {
+            log.sync()?;
+        }
+        let to = uploadable_end(led);
+        let mut builder = FooterBuilder::new(from);
+        let header = object::encode_header(self.store.cluster());
+        let mut parts = vec![Bytes::copy_from_slice(&header)];
+        let mut next = from;
+        while next < to && u64::from(builder.length()) < OBJECT_BYTES {
+            let room = OBJECT_BYTES as usize - builder.length() as usize;
+            let is_first = builder.length() == 0;
+            let read = log.read(next, to, room.min(READ_BYTES), is_first)?;
+            if read.bytes == 0 {
+                break;
+            }
+            next = read.next;
+            let bytes = joined(read.chunks, read.bytes);
+            for batch in RecordBatch::parse_all(&bytes, BatchRules::Stored)? {
+                builder.push_batch(&batch);
+                snapshot.apply(&batch, PRODUCERS_MAX);
+            }
+            builder.push_bytes(&bytes);
+            parts.push(bytes);
+        }
+        if builder.length() == 0 {
+            return Ok(None);
+        }
+        let end = builder.end();
+        let identity = ExtentIdentity {
+            topic: led.key.0,
+            partition: led.key.1,
+            base: from,
+            end,
+        };
+        let aborted = log
+            .aborted_transactions(from, end)
+            .into_iter()
+            .map(|entry| Aborted {
+                producer_id: entry.producer_id,
+                first: entry.first_offset,
+                last: entry.last_offset,
+            });
+        let epochs = builder.epochs().to_vec();
+        let footer = builder.finish(
+            identity,
+            log.epochs_below(end),
+            aborted.collect(),
+            snapshot.encode().into(),
+        );
+        let id = ObjectId::new(broker.clock.now_ms(), broker.random.next_uuid().as_u128());
+        let (extent, tail) = object::finish(id, &footer, &epochs);
+        parts.push(tail.into());
+        Ok(Some(Pending {
+            object: RemoteObject::Data(id),
+            extent,
+            parts,
+            snapshot,
+            is_announced: false,
+            is_put: false,
+        }))
+    }
+
+    /// The producers at the end of the remote log: remembered, or from the footer of its last extent.
+    async fn snapshot_at(&self, led: &Led, from: Offset) -> Result<ProducerSnapshot, UploadError> {
+        let known = self.with_upload(led.key, |upload| upload.snapshot.clone());
+        if let Some((_, snapshot)) = known.filter(|(end, _)| *end == from) {
+            return Ok(snapshot);
+        }
+        let last = led
+            .remote
+            .as_ref()
+            .and_then(|remote| remote.extents().pop());
+        match last.filter(|last| last.end == from) {
+            Some(last) => {
+                let footer = self.store.footer(led.key.0, led.key.1, &last).await?;
+                Ok(ProducerSnapshot::decode(&footer.producers)?)
+            }
+            // Nothing before it is in the tier.
+            None => Ok(ProducerSnapshot::default()),
+        }
+    }
+
+    /// Gives up what leaders of earlier epochs have announced: they are gone, and cannot commit it any more.
+    pub(super) async fn expire_stale_prepares(&self, broker: &Broker) {
+        let image = broker.metadata.image();
+        let is_stale = |prepare: &Prepare| {
+            let topic = image.topic_by_id(prepare.topic);
+            let state = topic.and_then(|topic| topic.partition(prepare.partition));
+            state.is_none_or(|state| state.leader_epoch != prepare.leader_epoch)
+        };
+        let stale = image.prepares().filter(|(_, prepare)| is_stale(prepare));
+        let objects: Vec<RemoteObject> = stale
+            .map(|(object, _)| *object)
+            .take(tidemill_metadata::limits::LOOSE_OBJECTS_PER_COMMAND_MAX)
+            .collect();
+        if objects.is_empty() {
+            return;
+        }
+        let count = objects.len();
+        match expire(broker, objects).await {
+            Ok(()) => tracing::info!(
+                count,
+                "gave up uploads that an earlier leader did not finish"
+            ),
+            Err(error) => tracing::warn!(%error, "cannot give up unfinished uploads now"),
+        }
+    }
+}
+
+impl PartitionUpload {
+    fn note(&mut self, result: &Result<(), UploadError>, now: Duration) {
+        match result {
+            Ok(()) => self.failures = 0,
+            Err(_) => {
+                let wait = RETRY_MIN * 2u32.saturating_pow(self.failures.min(10));
+                self.retry_at = now + wait.min(RETRY_MAX);
+                self.failures += 1;
+            }
+        }
+    }
+}
+
+pub(super) async fn expire(
+    broker: &Broker,
+    objects: Vec<RemoteObject>,
+) -> Result<(), ProposeError> {
+    let command = Command::ExpirePrepares { objects };
+    broker.metadata.propose(command).await.map(drop)
+}
+
+/// What may be uploaded: durable here, on all in-sync replicas, and of decided transactions.
+fn uploadable_end(led: &Led) -> Offset {
+    let stable = led.partition.end_for(Isolation::Committed);
+    stable.min(led.partition.log.durable_end_offset())
+}
+
+fn is_announced(broker: &Broker, object: &RemoteObject, prepare: &Prepare) -> bool {
+    let image = broker.metadata.image();
+    image
+        .prepares()
+        .any(|(known, found)| known == object && found == prepare)
+}
+
+fn is_committed(broker: &Broker, led: &Led, extent: &Extent) -> bool {
+    let image = broker.metadata.image();
+    let remote = image.remote_log(led.key.0, led.key.1);
+    let has = |remote: &Arc<RemoteLog>| remote.extents().iter().any(|found| found == extent);
+    remote.is_some_and(has)
+}
+
+fn joined(chunks: Vec<Bytes>, bytes: usize) -> Bytes {
+    match <[Bytes; 1]>::try_from(chunks) {
+        Ok([one]) => one,
+        Err(many) => {
+            let mut all = BytesMut::with_capacity(bytes);
+            many.iter().for_each(|chunk| all.extend_from_slice(chunk));
+            all.freeze()
+        }
+    }
+}
