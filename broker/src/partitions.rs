@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use tidemill_log::LogDir;
 use tidemill_metadata::{MetadataImage, TopicImage};
 use tidemill_protocol::Str;
-use tidemill_records::{NodeId, PartitionId, TopicPartition};
+use tidemill_records::{NodeId, Offset, PartitionId, TopicPartition};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -203,7 +203,12 @@ impl Partitions {
                 .is_some_and(|held| held.is_leader());
             match &held.partitions[at] {
                 Some(partition) => partition.reassign(assigned.clone(), &settings),
-                None => held.partitions[at] = self.open(topic, index, assigned, &settings, logs),
+                None => {
+                    let remote = image.remote_log(topic.id, index);
+                    let remote_end = remote.map_or(Offset::ZERO, |remote| remote.end);
+                    held.partitions[at] =
+                        self.open(topic, index, assigned, &settings, logs, remote_end);
+                }
             }
             let Some(partition) = &held.partitions[at] else {
                 continue;
@@ -229,6 +234,7 @@ impl Partitions {
         assigned: &tidemill_metadata::PartitionImage,
         settings: &TopicSettings,
         logs: &LogDir,
+        remote_end: Offset,
     ) -> Option<Arc<Partition>> {
         let name = TopicPartition {
             topic: topic.name.clone(),
@@ -242,6 +248,15 @@ impl Partitions {
             None => logs.create(name.clone(), topic.id, settings.log.clone()),
         };
         match log {
+            // What came next would get offsets that other records have already.
+            Ok(log) if log.log_end_offset() < remote_end => {
+                tracing::error!(
+                    partition = %name, end = %log.log_end_offset(), %remote_end,
+                    "partition is offline: its log on this disk ends before what is in the tier, as if files had been lost; \
+                     restore the data directory from a copy"
+                );
+                None
+            }
             Ok(log) => {
                 let image = assigned.clone();
                 let partition = Partition::open(name, log, self.node, image, settings);

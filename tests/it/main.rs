@@ -21,6 +21,7 @@ mod retention;
 mod start;
 mod stop;
 mod tier;
+mod tier_stores;
 mod timestamps;
 mod topics;
 mod versions;

@@ -346,6 +346,29 @@ async fn a_damaged_object_is_told_and_nothing_else_suffers() {
 }
 
 #[tokio::test]
+async fn a_log_that_lost_its_files_does_not_give_offsets_away_again() {
+    let mut tiered = Tiered::start().await;
+    tiered.wire.must_create("t", 1, TIERED).await;
+    tiered.produce(0..50).await;
+    tiered.trimmed_to(40).await;
+    tiered.broker.stop().await;
+    let objects = tiered.files();
+    let data = tiered.broker.data_dir();
+    std::fs::remove_dir_all(data.join("topics")).expect("the logs go");
+    std::fs::remove_dir_all(data.join("wal")).expect("and what was ahead of them");
+    std::fs::remove_file(data.join("log.checkpoint")).expect("and what told of them");
+    tiered.broker.start_again().await;
+    tiered.wire = tiered.broker.wire().await;
+    let answer = tiered.wire.produce("t", 0, &stamped(&[(1, "new")])).await;
+    assert_ne!(answer.error_code, 0, "{answer:?}");
+    assert_eq!(
+        tiered.files(),
+        objects,
+        "and nothing in the tier is touched"
+    );
+}
+
+#[tokio::test]
 async fn settings_that_a_tier_cannot_do_are_refused() {
     let mut tiered = Tiered::start().await;
     let remote = ("remote.storage.enable", "true");

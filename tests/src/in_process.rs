@@ -144,6 +144,12 @@ impl TestBroker {
         stopped.expect("the shutdown succeeds");
     }
 
+    /// Starts again on the same files after [`Self::stop`].
+    pub async fn start_again(&mut self) {
+        let opened = Self::open(self.fs.clone(), self.config.clone(), self.dir.clone()).await;
+        *self = opened.expect("the broker starts again");
+    }
+
     /// Stops as SIGTERM does and starts again on the same files, with settings of its own.
     pub async fn restart_with(&mut self, adjust: impl FnOnce(&mut BrokerConfig)) {
         self.stop().await;

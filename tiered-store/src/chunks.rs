@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::codec::FormatError;
 use crate::error::StoreError;
 use crate::footer::{BLOCK_BYTES, Footer};
-use crate::store::Store;
+use crate::store::{Store, deadline, timed_out};
 
 /// What is cached, and the least that is asked for at once.
 pub(crate) const CHUNK_BYTES: usize = 512 << 10;
@@ -183,7 +183,12 @@ impl Chunks {
     async fn fly(&self, section: &Section, first_chunk: usize, flight: &Flight) {
         let mut ended = Ok(());
         for attempt in 1..=ATTEMPTS {
-            ended = self.transfer(section, first_chunk, flight).await;
+            // A body that trickles must not hold its share of the memory for ever.
+            let bytes = (flight.blocks.len() * BLOCK_BYTES) as u64;
+            let transfer = self.transfer(section, first_chunk, flight);
+            ended = tokio::time::timeout(deadline(bytes), transfer)
+                .await
+                .unwrap_or_else(|_| Err(timed_out("get", &section.key, bytes)));
             match &ended {
                 Ok(()) => break,
                 Err(error)

@@ -206,11 +206,12 @@ impl Store {
     }
 }
 
-fn deadline(bytes: u64) -> Duration {
+/// How long a transfer of so many bytes may take.
+pub(crate) fn deadline(bytes: u64) -> Duration {
     DEADLINE + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND)
 }
 
-fn timed_out(operation: &'static str, key: &Path, bytes: u64) -> StoreError {
+pub(crate) fn timed_out(operation: &'static str, key: &Path, bytes: u64) -> StoreError {
     StoreError::TimedOut {
         operation,
         key: key.to_string(),

@@ -37,7 +37,9 @@ impl PartitionLog {
                 return Ok(RetentionReport::default());
             }
             let producers = state.producers.expire(now_ms, expiration_ms);
-            let expired = match state.config.tiered {
+            // Where nothing more is uploaded, what is not in the tier never will be.
+            let waits_for_tier = state.config.tiered && !state.config.remote_copy_disabled;
+            let expired = match waits_for_tier {
                 true => 0,
                 false => expired_segments(state, &Keep::of_log(state), high_watermark, now_ms),
             };

@@ -79,6 +79,11 @@ impl PartitionLog {
         })
     }
 
+    /// Whether what is appended now skips the write-ahead log. It follows `flush.messages` with a delay.
+    pub fn skips_wal(&self) -> bool {
+        self.with_state(|state| state.unlogged)
+    }
+
     /// Every leader epoch of the log that begins below `end`.
     pub fn epochs_below(&self, end: Offset) -> Vec<EpochStart> {
         self.with_state(|state| {

@@ -225,11 +225,19 @@ fn settings(
         configs.push((Arc::from(config.name.as_str()), Arc::from(value.trim())));
     }
     let own = |name: &str| {
-        let found = configs.iter().rev().find(|(known, _): &&(Arc<str>, Arc<str>)| **known == *name);
+        let found = configs
+            .iter()
+            .rev()
+            .find(|(known, _): &&(Arc<str>, Arc<str>)| **known == *name);
         found.map(|(_, value)| &**value)
     };
-    topic_config::check_tier(own, &broker.config.topic_defaults, broker.tier.is_some(), false)
-        .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
+    topic_config::check_tier(
+        own,
+        &broker.config.topic_defaults,
+        broker.tier.is_some(),
+        false,
+    )
+    .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
     Ok(configs)
 }
 

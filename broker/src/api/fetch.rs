@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tidemill_log::{AbortedTransaction as Aborted, LogRead, ReadError};
 use tidemill_protocol::fetch::{
     AbortedTransaction, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use tidemill_protocol::{ErrorCode, Records};
-use tidemill_log::{AbortedTransaction as Aborted, LogRead, ReadError};
 use tidemill_records::{LeaderEpoch, Offset};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -196,29 +196,45 @@ async fn read_remote(
     outcomes: Vec<Outcome>,
 ) -> Vec<Result<PartitionRead, ErrorCode>> {
     let asked = usize::try_from(request.max_bytes).unwrap_or(0);
-    let given: usize = outcomes.iter().flatten().map(|read| read.records.bytes).sum();
-    let budget = asked.min(broker.config.fetch_bytes_max).saturating_sub(given);
+    let given: usize = outcomes
+        .iter()
+        .flatten()
+        .map(|read| read.records.bytes)
+        .sum();
+    let budget = asked
+        .min(broker.config.fetch_bytes_max)
+        .saturating_sub(given);
     let is_remote = |outcome: &Outcome| matches!(outcome, Err(Unread::Remote));
-    let share = budget / outcomes.iter().filter(|outcome| is_remote(outcome)).count().max(1);
+    let share = budget
+        / outcomes
+            .iter()
+            .filter(|outcome| is_remote(outcome))
+            .count()
+            .max(1);
     let first = outcomes.iter().position(is_remote).filter(|_| given == 0);
     let isolation = Isolation::of_consumer(request.isolation_level);
-    let reads = targets.iter().zip(outcomes).enumerate().map(|(at, (target, outcome))| async move {
-        match (outcome, &target.partition, &broker.tier) {
-            (Ok(read), ..) => Ok(read),
-            (Err(Unread::Refused(code)), ..) => Err(code),
-            (Err(Unread::Remote), Ok(partition), Some(tier)) => {
-                let asked = usize::try_from(target.wanted.bytes_max).unwrap_or(0);
-                let wanted = RemoteWanted {
-                    from: Offset(target.wanted.fetch_offset),
-                    up_to: partition.end_for(isolation),
-                    bytes_max: asked.min(share),
-                    at_least_one: Some(at) == first,
-                };
-                read_tier(broker, tier, partition, wanted, isolation).await
-            }
-            (Err(Unread::Remote), ..) => Err(ErrorCode::KafkaStorageError),
-        }
-    });
+    let reads =
+        targets
+            .iter()
+            .zip(outcomes)
+            .enumerate()
+            .map(|(at, (target, outcome))| async move {
+                match (outcome, &target.partition, &broker.tier) {
+                    (Ok(read), ..) => Ok(read),
+                    (Err(Unread::Refused(code)), ..) => Err(code),
+                    (Err(Unread::Remote), Ok(partition), Some(tier)) => {
+                        let asked = usize::try_from(target.wanted.bytes_max).unwrap_or(0);
+                        let wanted = RemoteWanted {
+                            from: Offset(target.wanted.fetch_offset),
+                            up_to: partition.end_for(isolation),
+                            bytes_max: asked.min(share),
+                            at_least_one: Some(at) == first,
+                        };
+                        read_tier(broker, tier, partition, wanted, isolation).await
+                    }
+                    (Err(Unread::Remote), ..) => Err(ErrorCode::KafkaStorageError),
+                }
+            });
     join_all(reads).await
 }
 

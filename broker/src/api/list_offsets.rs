@@ -4,13 +4,13 @@
 //! local from 8 (KIP-405), `-5` latest tiered from 9 (KIP-1005), `-6` earliest pending upload from 11
 //! (KIP-1023). A special offset that the version does not know is UNSUPPORTED_VERSION.
 
+use tidemill_log::{ReadError, TimestampedOffset};
+use tidemill_metadata::MetadataLog;
 use tidemill_protocol::ErrorCode;
 use tidemill_protocol::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
-use tidemill_log::{ReadError, TimestampedOffset};
-use tidemill_metadata::MetadataLog;
 use tidemill_records::{LeaderEpoch, Offset};
 
 use crate::authorizer::{Operation, Resource};
@@ -161,7 +161,9 @@ async fn look_up(
             at(remote_end(broker, partition).unwrap_or(log.log_start_offset()))
         }
         EARLIEST_PENDING_UPLOAD => nothing,
-        MAX_TIMESTAMP => max_timestamp(broker, partition, end).await?.map_or(nothing, record),
+        MAX_TIMESTAMP => max_timestamp(broker, partition, end)
+            .await?
+            .map_or(nothing, record),
         _ => by_timestamp(broker, partition, timestamp, end)
             .await?
             .map_or(nothing, record),
@@ -189,14 +191,22 @@ async fn by_timestamp(
     timestamp: i64,
     end: Offset,
 ) -> Result<Option<TimestampedOffset>, ErrorCode> {
-    if let Some(tier) = tier_below_local(broker, partition) {
-        let local_start = partition.log.local_log_start_offset().min(end);
-        let found = tier.offset_for_timestamp(broker, partition, timestamp, local_start).await;
-        if let Some(found) = found.map_err(|error| super::error::remote(&error))? {
-            return Ok(Some(found));
+    loop {
+        let local_start = partition.log.local_log_start_offset();
+        if let Some(tier) = tier_below_local(broker, partition) {
+            let found = tier
+                .offset_for_timestamp(broker, partition, timestamp, local_start.min(end))
+                .await;
+            if let Some(found) = found.map_err(|error| super::error::remote(&error))? {
+                return Ok(Some(found));
+            }
+        }
+        let found = partition.log.offset_for_timestamp(timestamp, end);
+        // What was trimmed meanwhile was looked for in neither place.
+        if partition.log.local_log_start_offset() == local_start {
+            return local(found);
         }
     }
-    local(partition.log.offset_for_timestamp(timestamp, end))
 }
 
 async fn max_timestamp(
@@ -211,7 +221,8 @@ async fn max_timestamp(
     let there = tier.max_timestamp(broker, partition, end).await;
     let there = there.map_err(|error| super::error::remote(&error))?;
     // Of equal ones the first counts, and what is in the tier came first.
-    let is_later = |here: &TimestampedOffset| there.is_none_or(|there| here.timestamp > there.timestamp);
+    let is_later =
+        |here: &TimestampedOffset| there.is_none_or(|there| here.timestamp > there.timestamp);
     Ok(here.filter(is_later).or(there))
 }
 

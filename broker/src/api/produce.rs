@@ -87,13 +87,7 @@ fn append_all(
                 (None, _) if !context.logs_have_room => Err(Failure::NoRoom),
                 (None, None) => Err(Failure::Code(ErrorCode::UnknownTopicId)),
                 (None, Some(name)) => one_batch(data.records, version).and_then(|batch| {
-                    append_one(
-                        broker,
-                        context,
-                        (name, data.index),
-                        batch,
-                        request.acks,
-                    )
+                    append_one(broker, context, (name, data.index), batch, request.acks)
                 }),
             };
             match outcome {

@@ -77,9 +77,10 @@ pub enum TierError {
 }
 
 impl TierError {
-    /// Whether it may pass by itself, so that a broker may start and try again.
-    fn may_pass(&self) -> bool {
-        matches!(self, Self::Store { source, .. } if source.is_outage())
+    /// Whether a broker may start all the same and try again. One that has had its tier before serves what is on its disk, whatever
+    /// the store says; one that begins with it is told at once what it was given wrong.
+    fn may_pass(&self, has_tier: bool) -> bool {
+        matches!(self, Self::Store { source, .. } if has_tier || source.is_outage())
     }
 }
 
@@ -93,8 +94,9 @@ impl Tier {
     ) -> Result<(), TierError> {
         match self.claim(metadata, random).await {
             Ok(()) => Ok(()),
-            Err(error) if error.may_pass() => {
-                tracing::error!(%error, "starting without the tier; will try again");
+            Err(error) if error.may_pass(metadata.image().tier_incarnation() > 0) => {
+                self.counts.failed(&error);
+                tracing::error!("starting without the tier, which is tried again");
                 Ok(())
             }
             Err(error) => Err(error),
@@ -105,6 +107,7 @@ impl Tier {
     pub(super) async fn claim_again(&self, broker: &Broker) -> bool {
         match self.claim(&broker.metadata, &broker.random).await {
             Ok(()) => {
+                self.counts.succeeded();
                 tracing::info!("the tier can be used again");
                 true
             }
@@ -186,7 +189,10 @@ impl Tier {
     pub(super) async fn still_owns(&self, broker: &Broker) -> bool {
         let incarnation = broker.metadata.image().tier_incarnation();
         match self.check_not_superseded(incarnation).await {
-            Ok(()) => true,
+            Ok(()) => {
+                self.counts.succeeded();
+                true
+            }
             Err(error) => {
                 if matches!(error, TierError::Superseded { .. }) {
                     self.is_claimed.store(false, Ordering::Release);

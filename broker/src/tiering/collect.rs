@@ -52,7 +52,10 @@ impl Collector {
                 Err(error) => {
                     tier.counts.failed(&error);
                     tracing::warn!(key = tier.store.key_of(&object), %error, "cannot delete from the tier, will try again");
-                    break;
+                    // One object that cannot be deleted does not keep the others.
+                    if error.is_outage() {
+                        break;
+                    }
                 }
             }
         }

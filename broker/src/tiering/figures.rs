@@ -27,7 +27,9 @@ pub(crate) struct Uploads {
 
 impl Uploads {
     pub(super) fn succeeded(&self) {
-        self.failing.store(0, Ordering::Relaxed);
+        if self.failing.swap(0, Ordering::Relaxed) == 0 {
+            return;
+        }
         *self.last_error.lock() = None;
     }
 

@@ -41,8 +41,11 @@ pub(crate) struct RemoteWanted {
 impl Tier {
     /// Counts a read that failed, and tells who runs the broker.
     pub(crate) fn note_read_error(&self, partition: &Partition, error: &RemoteError) {
-        self.counts.failed(error);
-        tracing::warn!(partition = %partition.name, %error, "cannot read from the tier");
+        // The log's start may have moved meanwhile, which is no failure of the tier.
+        if !matches!(error, RemoteError::Absent(_)) {
+            self.counts.failed(error);
+        }
+        tracing::debug!(partition = %partition.name, %error, "cannot read from the tier");
     }
 
     /// Reads whole batches from the tier, with the aborted transactions that overlap them.
@@ -71,6 +74,7 @@ impl Tier {
                 at_least_one: wanted.at_least_one,
             };
             let read = self.store.read(&extents, range).await?;
+            self.counts.succeeded();
             // A hole at the end of an extent, as compaction leaves it: go on behind it.
             if read.bytes == 0 && read.next > from && read.next < remote.end {
                 from = read.next;

@@ -3,6 +3,7 @@
 //! Build the object from the local log (every batch is verified on the way) → announce it → put it → commit it. An upload that
 //! fails is kept and tried again with the same bytes under the same key.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub(super) enum UploadError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Metadata(#[from] ProposeError),
+    #[error("the log no longer has what was to be uploaded")]
+    Changed,
     #[error("the footer of the extent before has producers that cannot be read: {0}")]
     Producers(#[from] tidemill_log::FormatError),
 }
@@ -67,12 +70,13 @@ pub(super) struct PartitionUpload {
     failures: u32,
 }
 
-/// An object on its way.
+/// An object on its way. Its batches are read again for each attempt: a store that is away must not fill the memory with them.
 #[derive(Clone)]
 struct Pending {
     object: RemoteObject,
     extent: Extent,
-    parts: Vec<Bytes>,
+    /// What follows the batches.
+    tail: Bytes,
     snapshot: ProducerSnapshot,
     is_announced: bool,
     is_put: bool,
@@ -82,9 +86,14 @@ impl Tier {
     /// Uploads what is due; true when something was committed.
     pub(super) async fn upload_round(&self, broker: &Arc<Broker>) -> bool {
         let now = broker.clock.monotonic();
-        let mut due: Vec<Led> = led(broker)
+        // What is in the tier can be trimmed: a disk that fills up waits for nothing.
+        let is_pressed = broker.disk.is_pressed();
+        let led = led(broker);
+        let known: HashSet<RemoteKey> = led.iter().map(|led| led.key).collect();
+        self.uploads.lock().retain(|key, _| known.contains(key));
+        let mut due: Vec<Led> = led
             .into_iter()
-            .filter(|led| self.is_due(led, now))
+            .filter(|led| self.is_due(led, now, is_pressed))
             .collect();
         // Who has waited longest for the store comes first.
         due.sort_by_key(|led| {
@@ -99,7 +108,7 @@ impl Tier {
                 Ok(()) => self.counts.succeeded(),
                 Err(error) => {
                     self.counts.failed(&error);
-                    tracing::warn!(partition = %led.partition.name, %error, "upload failed, will try again");
+                    tracing::debug!(partition = %led.partition.name, %error, "upload failed, will try again");
                 }
             }
             is_done
@@ -117,7 +126,7 @@ impl Tier {
         step(self.uploads.lock().entry(key).or_default())
     }
 
-    fn is_due(&self, led: &Led, now: Duration) -> bool {
+    fn is_due(&self, led: &Led, now: Duration, is_pressed: bool) -> bool {
         let from = led.remote_end();
         let to = uploadable_end(led);
         let found = led.partition.log.uploadable(from, to);
@@ -137,7 +146,7 @@ impl Tier {
                 _ => now,
             };
             upload.waits = Some((from, since));
-            self.is_enough(&found, now.saturating_sub(since))
+            is_pressed || self.is_enough(&found, now.saturating_sub(since))
         })
     }
 
@@ -156,10 +165,10 @@ impl Tier {
             self.seal_page(broker, led).await?;
         }
         let pending = self.with_upload(led.key, |upload| upload.pending.clone());
-        let mut pending = match pending {
-            Some(pending) => pending,
+        let (mut pending, batches) = match pending {
+            Some(pending) => (pending, None),
             None => match self.build(broker, led).await? {
-                Some(pending) => pending,
+                Some((pending, batches)) => (pending, Some(batches)),
                 None => return Ok(()),
             },
         };
@@ -168,15 +177,33 @@ impl Tier {
         };
         keep(&pending);
         if !pending.is_announced {
-            self.announce(broker, led, pending.object).await?;
+            if let Err(error) = self.announce(broker, led, pending.object).await {
+                if matches!(error, ProposeError::Rejected(_)) {
+                    self.with_upload(led.key, |upload| upload.pending = None);
+                }
+                return Err(error.into());
+            }
             pending.is_announced = true;
             keep(&pending);
         }
         if !pending.is_put {
             let began = broker.clock.monotonic();
-            self.store
-                .put(pending.object, pending.parts.clone())
-                .await?;
+            let batches = match batches {
+                Some(batches) => batches,
+                None => match read_again(led, &pending.extent) {
+                    Ok(batches) => batches,
+                    Err(error) => {
+                        // What comes next begins anew.
+                        self.with_upload(led.key, |upload| upload.pending = None);
+                        return Err(error);
+                    }
+                },
+            };
+            let header = object::encode_header(self.store.cluster());
+            let mut parts = vec![Bytes::copy_from_slice(&header)];
+            parts.extend(batches);
+            parts.push(pending.tail.clone());
+            self.store.put(pending.object, parts).await?;
             self.counts.put(broker.clock.monotonic() - began);
             pending.is_put = true;
             keep(&pending);
@@ -248,17 +275,21 @@ impl Tier {
     }
 
     /// Makes an object of what comes next. None where there is nothing any more.
-    async fn build(&self, broker: &Broker, led: &Led) -> Result<Option<Pending>, UploadError> {
+    async fn build(
+        &self,
+        broker: &Broker,
+        led: &Led,
+    ) -> Result<Option<(Pending, Vec<Bytes>)>, UploadError> {
         let log = &led.partition.log;
         let from = led.remote_end();
         let mut snapshot = self.snapshot_at(led, from).await?;
-        if log.config().is_unlogged() {
+        let to = uploadable_end(led);
+        // Nothing else makes what was written durable; what is written from here on waits for the next upload.
+        if log.skips_wal() {
             log.sync()?;
         }
-        let to = uploadable_end(led);
         let mut builder = FooterBuilder::new(from);
-        let header = object::encode_header(self.store.cluster());
-        let mut parts = vec![Bytes::copy_from_slice(&header)];
+        let mut batches = Vec::new();
         let mut next = from;
         while next < to && u64::from(builder.length()) < OBJECT_BYTES {
             let room = OBJECT_BYTES as usize - builder.length() as usize;
@@ -274,7 +305,7 @@ impl Tier {
                 snapshot.apply(&batch, PRODUCERS_MAX);
             }
             builder.push_bytes(&bytes);
-            parts.push(bytes);
+            batches.push(bytes);
         }
         if builder.length() == 0 {
             return Ok(None);
@@ -303,15 +334,15 @@ impl Tier {
         );
         let id = ObjectId::new(broker.clock.now_ms(), broker.random.next_uuid().as_u128());
         let (extent, tail) = object::finish(id, &footer, &epochs);
-        parts.push(tail.into());
-        Ok(Some(Pending {
+        let pending = Pending {
             object: RemoteObject::Data(id),
             extent,
-            parts,
+            tail: tail.into(),
             snapshot,
             is_announced: false,
             is_put: false,
-        }))
+        };
+        Ok(Some((pending, batches)))
     }
 
     /// The producers at the end of the remote log: remembered, or from the footer of its last extent.
@@ -334,15 +365,28 @@ impl Tier {
         }
     }
 
-    /// Gives up what leaders of earlier epochs have announced: they are gone, and cannot commit it any more.
+    /// Gives up what leaders of earlier epochs have announced: they are gone, and cannot commit it any more. So is what this one has
+    /// announced and no longer holds. Nothing is under way while this runs.
     pub(super) async fn expire_stale_prepares(&self, broker: &Broker) {
         let image = broker.metadata.image();
-        let is_stale = |prepare: &Prepare| {
+        let held: HashSet<RemoteObject> = {
+            let uploads = self.uploads.lock();
+            let pending = uploads
+                .values()
+                .filter_map(|upload| upload.pending.as_ref());
+            pending.map(|pending| pending.object).collect()
+        };
+        let is_stale = |object: &RemoteObject, prepare: &Prepare| {
             let topic = image.topic_by_id(prepare.topic);
             let state = topic.and_then(|topic| topic.partition(prepare.partition));
-            state.is_none_or(|state| state.leader_epoch != prepare.leader_epoch)
+            state.is_none_or(|state| {
+                state.leader_epoch != prepare.leader_epoch
+                    || (state.leader == broker.node() && !held.contains(object))
+            })
         };
-        let stale = image.prepares().filter(|(_, prepare)| is_stale(prepare));
+        let stale = image
+            .prepares()
+            .filter(|(object, prepare)| is_stale(object, prepare));
         let objects: Vec<RemoteObject> = stale
             .map(|(object, _)| *object)
             .take(tidemill_metadata::limits::LOOSE_OBJECTS_PER_COMMAND_MAX)
@@ -352,10 +396,7 @@ impl Tier {
         }
         let count = objects.len();
         match expire(broker, objects).await {
-            Ok(()) => tracing::info!(
-                count,
-                "gave up uploads that an earlier leader did not finish"
-            ),
+            Ok(()) => tracing::info!(count, "gave up uploads that were not finished"),
             Err(error) => tracing::warn!(%error, "cannot give up unfinished uploads now"),
         }
     }
@@ -400,6 +441,25 @@ fn is_committed(broker: &Broker, led: &Led, extent: &Extent) -> bool {
     let remote = image.remote_log(led.key.0, led.key.1);
     let has = |remote: &Arc<RemoteLog>| remote.extents().iter().any(|found| found == extent);
     remote.is_some_and(has)
+}
+
+/// The batches of an extent that was built before. It is not in the tier, so they are all here, and bytes of a log never change.
+fn read_again(led: &Led, extent: &Extent) -> Result<Vec<Bytes>, UploadError> {
+    let mut batches = Vec::new();
+    let mut next = extent.base;
+    while next < extent.end {
+        let read = led.partition.log.read(next, extent.end, READ_BYTES, true)?;
+        if read.bytes == 0 {
+            break;
+        }
+        next = read.next;
+        batches.extend(read.chunks);
+    }
+    let bytes: usize = batches.iter().map(Bytes::len).sum();
+    match bytes == extent.length as usize {
+        true => Ok(batches),
+        false => Err(UploadError::Changed),
+    }
 }
 
 fn joined(chunks: Vec<Bytes>, bytes: usize) -> Bytes {
