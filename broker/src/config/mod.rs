@@ -3,6 +3,7 @@
 
 mod load;
 mod settings;
+mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

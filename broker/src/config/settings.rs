@@ -3,12 +3,11 @@
 //! One name serves as TOML key, environment variable and, for some, flag: `data.dir`, `data_dir` and
 //! `data-dir` are the same. Where Kafka names a thing, Kafka's name is accepted too.
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use super::BrokerConfig;
+use super::values::{address, at_least, host_port, millis, parse, strip_scheme};
 use crate::topic_config::{self, Kind};
 
 type Apply = fn(&mut BrokerConfig, &str) -> Result<(), String>;
@@ -681,63 +680,4 @@ fn names() -> impl Iterator<Item = &'static str> {
 /// `data-dir`, `data_dir` and `DATA_DIR` are `data.dir`.
 fn normal(name: &str) -> String {
     name.to_ascii_lowercase().replace(['-', '_'], ".")
-}
-
-fn parse<T: FromStr<Err: std::fmt::Display>>(value: &str) -> Result<T, String> {
-    value
-        .trim()
-        .parse()
-        .map_err(|error: T::Err| format!("{value:?}: {error}"))
-}
-
-fn at_least<T: FromStr<Err: std::fmt::Display> + PartialOrd + std::fmt::Display>(
-    value: &str,
-    least: T,
-) -> Result<T, String> {
-    let number: T = parse(value)?;
-    if number < least {
-        Err(format!(
-            "{number} is too small, it must be at least {least}"
-        ))
-    } else {
-        Ok(number)
-    }
-}
-
-fn millis(value: &str) -> Result<Duration, String> {
-    at_least::<u64>(value, 1).map(Duration::from_millis)
-}
-
-/// Kafka writes `PLAINTEXT://host:port`.
-fn strip_scheme(value: &str) -> &str {
-    value.split_once("://").map_or(value, |(_, rest)| rest)
-}
-
-fn address(value: &str) -> Result<SocketAddr, String> {
-    let (host, port) = split_host(value)?;
-    let _: u16 = port.parse().map_err(|_| not_host_port(value))?;
-    let found = value
-        .to_socket_addrs()
-        .map_err(|error| format!("the name {host:?} does not resolve: {error}"))?;
-    found
-        .into_iter()
-        .next()
-        .ok_or_else(|| format!("{value:?} has no address"))
-}
-
-fn host_port(value: &str) -> Result<(String, u16), String> {
-    let (host, port) = split_host(value)?;
-    match port.parse() {
-        Ok(port) if port != 0 => Ok((host.to_owned(), port)),
-        _ => Err(not_host_port(value)),
-    }
-}
-
-fn split_host(value: &str) -> Result<(&str, &str), String> {
-    let split = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    split.ok_or_else(|| not_host_port(value))
-}
-
-fn not_host_port(value: &str) -> String {
-    format!("{value:?} is not HOST:PORT")
 }
