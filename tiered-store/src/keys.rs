@@ -44,8 +44,3 @@ pub(crate) fn object(cluster: Uuid, object: &RemoteObject) -> Path {
         }
     }
 }
-
-/// Where a cluster's objects are.
-pub(crate) fn cluster(cluster: Uuid) -> Path {
-    Path::from(cluster.simple().to_string())
-}

@@ -206,23 +206,6 @@ impl TieredStore {
         .await
     }
 
-    /// All objects of the cluster with their sizes, by key. Only for people and scrubbers: listing is slow and costs.
-    pub async fn list(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let this = self.clone();
-        self.run(async move {
-            let listed = this
-                .inner
-                .store
-                .list(&keys::cluster(this.inner.cluster))
-                .await?;
-            Ok(listed
-                .into_iter()
-                .map(|(key, size)| (key.to_string(), size))
-                .collect())
-        })
-        .await
-    }
-
     /// The key of an object.
     pub fn key_of(&self, object: &RemoteObject) -> String {
         keys::object(self.inner.cluster, object).to_string()

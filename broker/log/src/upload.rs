@@ -12,8 +12,6 @@ use crate::producers::Producers;
 pub struct Uploadable {
     /// Bytes of segments that are sealed and end at or below the bound.
     pub sealed_bytes: u64,
-    /// Where they end.
-    pub sealed_end: Offset,
     /// Bytes of all that is below the bound, the active segment's too.
     pub bytes: u64,
 }
@@ -58,7 +56,6 @@ impl PartitionLog {
         self.with_state(|state| {
             let mut found = Uploadable {
                 sealed_bytes: 0,
-                sealed_end: from,
                 bytes: 0,
             };
             let last = state.segments.len() - 1;
@@ -72,7 +69,6 @@ impl PartitionLog {
                 found.bytes += bytes;
                 if at < last && segment.next_offset <= up_to {
                     found.sealed_bytes += bytes;
-                    found.sealed_end = segment.next_offset;
                 }
             }
             found

@@ -195,6 +195,18 @@ async fn read_remote(
     targets: &[Target<'_>],
     outcomes: Vec<Outcome>,
 ) -> Vec<Result<PartitionRead, ErrorCode>> {
+    let is_remote = |outcome: &Outcome| matches!(outcome, Err(Unread::Remote));
+    if !outcomes.iter().any(is_remote) {
+        // The common case: everything is here, and nothing has to be awaited.
+        let here = |unread| match unread {
+            Unread::Refused(code) => code,
+            Unread::Remote => ErrorCode::KafkaStorageError,
+        };
+        return outcomes
+            .into_iter()
+            .map(|outcome| outcome.map_err(here))
+            .collect();
+    }
     let asked = usize::try_from(request.max_bytes).unwrap_or(0);
     let given: usize = outcomes
         .iter()
@@ -204,7 +216,6 @@ async fn read_remote(
     let budget = asked
         .min(broker.config.fetch_bytes_max)
         .saturating_sub(given);
-    let is_remote = |outcome: &Outcome| matches!(outcome, Err(Unread::Remote));
     let share = budget
         / outcomes
             .iter()
