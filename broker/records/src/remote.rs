@@ -21,6 +21,11 @@ impl ObjectId {
         let ms = (now_ms.max(0) as u128) & ((1 << 48) - 1);
         Self(ms << 80 | random & ((1 << 80) - 1))
     }
+
+    /// When it was made, in ms since the epoch.
+    pub fn created_ms(self) -> i64 {
+        (self.0 >> 80) as i64
+    }
 }
 
 /// Crockford's base 32: 26 characters.

@@ -60,7 +60,11 @@ impl Tier {
                     continue;
                 }
             };
-            if let Err(error) = self.move_start(broker, &led, wanted).await {
+            let moved = match self.move_start(broker, &led, wanted).await {
+                Ok(()) => self.drop_dead(broker, &led).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = moved {
                 tracing::warn!(partition = %led.partition.name, %error, "cannot let the log begin later");
             }
         }
@@ -110,7 +114,8 @@ impl Tier {
         };
         let mut start = remote.start;
         for page in remote.pages.iter() {
-            if give_up.takes(page.newest.timestamp, page.data_bytes) {
+            let newest_ms = (page.newest.timestamp >= 0).then_some(page.newest.timestamp);
+            if give_up.takes(newest_ms, page.data_bytes) {
                 start = page.end;
                 continue;
             }
@@ -128,11 +133,11 @@ struct GiveUp {
 }
 
 impl GiveUp {
-    /// Whether a run goes that is the oldest of those left.
-    fn takes(&mut self, newest_ms: i64, bytes: u64) -> bool {
-        let is_old = self
-            .before_ms
-            .is_some_and(|before| newest_ms >= 0 && newest_ms < before);
+    /// Whether a run goes that is the oldest of those left. Without a time only its size tells.
+    fn takes(&mut self, newest_ms: Option<i64>, bytes: u64) -> bool {
+        let is_old = newest_ms
+            .zip(self.before_ms)
+            .is_some_and(|(newest, before)| newest < before);
         let is_much = self.excess_bytes >= bytes && bytes > 0;
         if is_old || is_much {
             self.excess_bytes = self.excess_bytes.saturating_sub(bytes);
@@ -144,7 +149,12 @@ impl GiveUp {
     fn from(&mut self, extents: &[Extent]) -> Offset {
         let mut start = Offset::ZERO;
         for extent in extents {
-            if !self.takes(extent.newest.timestamp, extent.length.into()) {
+            // Records without timestamps are as old as their object, as Kafka takes the time of the segment's file.
+            let newest_ms = match extent.newest.timestamp {
+                ..0 => extent.object.created_ms(),
+                timestamp => timestamp,
+            };
+            if !self.takes(Some(newest_ms), extent.length.into()) {
                 break;
             }
             start = extent.end;

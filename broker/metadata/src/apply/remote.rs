@@ -8,7 +8,8 @@
 use std::sync::Arc;
 
 use tidemill_records::{
-    Extent, LeaderEpoch, MaxTimestamp, Offset, PageRef, PartitionId, RemoteObject, TopicId,
+    Extent, LeaderEpoch, MaxTimestamp, ObjectId, Offset, PageRef, PartitionId, RemoteObject,
+    TopicId,
 };
 
 use crate::command::{ExtentReplacement, Outcome, PageSeal, Rejection};
@@ -37,8 +38,11 @@ pub(super) fn prepare(
     let is_known = image.prepares.contains_key(&object)
         || image.garbage.contains_key(&object)
         || is_referenced(image, &object, &prepare);
-    if is_known || is_of_another(&object, &prepare) || image.prepares.size() >= PREPARES_MAX {
+    if is_known || is_of_another(&object, &prepare) {
         return Err(Rejection::ObjectTaken);
+    }
+    if image.prepares.size() >= PREPARES_MAX {
+        return Err(Rejection::TooManyPrepares);
     }
     image.prepares.insert_mut(object, prepare);
     Ok(Outcome::Done)
@@ -120,7 +124,8 @@ pub(super) fn seal_page(image: &mut MetadataImage, seal: &PageSeal) -> Result<Ou
         leader_epoch,
         generation,
         page,
-        replaces_last,
+        replaces,
+        dropped,
         moved,
     } = seal;
     check_leader(image, *topic, *partition, *leader_epoch)?;
@@ -129,31 +134,35 @@ pub(super) fn seal_page(image: &mut MetadataImage, seal: &PageSeal) -> Result<Ou
     if log.generation != *generation {
         return Err(Rejection::RemoteGeneration(log.generation));
     }
+    if dropped.len() > LOOSE_OBJECTS_PER_COMMAND_MAX {
+        return Err(Rejection::TooManyObjects(dropped.len()));
+    }
     let name = page_name(*topic, *partition, page);
     take_prepare(image, name, *topic, *partition, *leader_epoch)?;
     let mut pages = log.pages.to_vec();
-    let last = match replaces_last {
-        true => Some(pages.pop().ok_or(Rejection::UnknownExtent)?),
-        false => None,
+    let (at, replaced) = match replaces {
+        None => (pages.len(), None),
+        Some(hash) => {
+            let at = pages.iter().position(|page| page.hash == *hash);
+            let at = at.ok_or(Rejection::UnknownExtent)?;
+            (at, Some(pages.remove(at)))
+        }
     };
     let mut extents = log.extents();
     let moved = usize::try_from(*moved).unwrap_or(usize::MAX);
     let taken = extents.get(..moved).ok_or(Rejection::UnknownExtent)?;
-    let base = last.as_ref().map(|last| last.base);
-    let base = base.or(taken.first().map(|first| first.base));
-    let end = taken.last().map(|last| last.end);
-    let count = last.as_ref().map_or(0, |last| last.extents) as usize + moved;
-    if base != Some(page.base) || end != Some(page.end) || count != page.extents as usize {
-        return Err(Rejection::ExtentsOutOfOrder);
-    }
-    check_aggregates(page, last.as_ref(), taken)?;
+    check_moves(&extents, dropped, moved, at == 0, at == pages.len())?;
+    check_page(page, replaced.as_ref(), taken, dropped.len(), log.start)?;
     extents.drain(..moved);
-    pages.push(page.clone());
+    pages.insert(at, page.clone());
     log.pages = pages.into();
     log.set_extents(&extents);
     log.generation += 1;
-    if let Some(last) = last {
-        discard(image, page_name(*topic, *partition, &last), false);
+    if let Some(replaced) = replaced {
+        discard(image, page_name(*topic, *partition, &replaced), false);
+    }
+    for object in dropped {
+        discard(image, RemoteObject::Data(*object), false);
     }
     put(image, *topic, *partition, log);
     Ok(Outcome::Done)
@@ -326,26 +335,70 @@ fn check_row(extents: &[Extent], from: Offset, to: Option<Offset>) -> Result<(),
     }
 }
 
+/// A page changes where the log does: at its end by extents that are moved there, at its beginning by such as are dropped. What is
+/// dropped is in no use.
+fn check_moves(
+    inline: &[Extent],
+    dropped: &[ObjectId],
+    moved: usize,
+    is_first: bool,
+    is_last: bool,
+) -> Result<(), Rejection> {
+    let is_used = |object: &ObjectId| inline.iter().any(|extent| extent.object == *object);
+    let is_reason = moved > 0 || !dropped.is_empty();
+    let is_there = (moved == 0 || is_last) && (dropped.is_empty() || is_first);
+    match is_reason && is_there && !dropped.iter().any(is_used) {
+        true => Ok(()),
+        false => Err(Rejection::ExtentsOutOfOrder),
+    }
+}
+
 /// What the page says of its extents as a whole. Retention and elections go by it, so a wrong number would delete too much, or
-/// refuse every later upload.
-fn check_aggregates(
+/// refuse every later upload. What the dropped extents had is not known here, so of that only bounds are.
+fn check_page(
     page: &PageRef,
-    last: Option<&PageRef>,
+    replaced: Option<&PageRef>,
     moved: &[Extent],
+    dropped: usize,
+    log_start: Offset,
 ) -> Result<(), Rejection> {
     let length: u64 = moved.iter().map(|extent| u64::from(extent.length)).sum();
-    let data_bytes = last.map_or(0, |last| last.data_bytes).checked_add(length);
-    let before = last.map(|last| last.newest);
+    let data_bytes = replaced
+        .map_or(0, |page| page.data_bytes)
+        .saturating_add(length);
     let newest = MaxTimestamp::first_of_newest(
-        before
+        replaced
+            .map(|page| page.newest)
             .into_iter()
             .chain(moved.iter().map(|extent| extent.newest)),
     );
+    let base = replaced.map(|page| page.base);
+    let base = base.or(moved.first().map(|extent| extent.base));
+    let end = moved.last().map(|extent| extent.end);
+    let end = end.or(replaced.map(|page| page.end));
     let last_epoch = moved.last().map(Extent::last_epoch);
-    let is_same = data_bytes == Some(page.data_bytes)
-        && newest == Some(page.newest)
-        && last_epoch == Some(page.last_epoch);
-    match is_same {
+    let last_epoch = last_epoch.or(replaced.map(|page| page.last_epoch));
+    let (Some(newest), Some(base)) = (newest, base) else {
+        return Err(Rejection::ExtentsOutOfOrder);
+    };
+    let count = replaced.map_or(0, |page| page.extents as usize) + moved.len();
+    let is_beginning_right = match dropped {
+        0 => (page.base, page.data_bytes, page.newest) == (base, data_bytes, newest),
+        _ => {
+            let has_newest = newest.offset >= page.base;
+            replaced.is_some()
+                && base < page.base
+                && page.base <= log_start
+                && page.data_bytes < data_bytes
+                && (page.newest == newest
+                    || !has_newest && page.newest.timestamp <= newest.timestamp)
+        }
+    };
+    let is_right = is_beginning_right
+        && Some(page.end) == end
+        && Some(page.last_epoch) == last_epoch
+        && page.extents as usize + dropped == count;
+    match is_right {
         true => Ok(()),
         false => Err(Rejection::ExtentsOutOfOrder),
     }

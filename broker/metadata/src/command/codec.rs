@@ -290,10 +290,7 @@ fn put_replacement(w: &mut Writer, replacement: &ExtentReplacement) {
     w.i32(replacement.partition.0);
     w.i32(replacement.leader_epoch.0);
     w.i64(replacement.expected_end.0);
-    w.count(replacement.remove.len());
-    for object in &replacement.remove {
-        w.raw(&object.0.to_be_bytes());
-    }
+    put_ids(w, &replacement.remove);
     w.count(replacement.add.len());
     for extent in &replacement.add {
         put_packed(w, |out| extent.encode(out));
@@ -306,10 +303,7 @@ fn get_replacement(r: &mut Reader<'_>) -> Result<ExtentReplacement, DecodeError>
         partition: PartitionId(r.i32()?),
         leader_epoch: LeaderEpoch(r.i32()?),
         expected_end: Offset(r.i64()?),
-        remove: r.list(|r| {
-            let bytes = r.raw(16)?.try_into().expect("sixteen bytes were taken");
-            Ok(ObjectId(u128::from_be_bytes(bytes)))
-        })?,
+        remove: r.list(get_id)?,
         add: r.list(|r| get_packed(r, Extent::decode))?,
     })
 }
@@ -320,7 +314,8 @@ fn put_seal(w: &mut Writer, seal: &PageSeal) {
     w.i32(seal.leader_epoch.0);
     w.u64(seal.generation);
     put_packed(w, |out| seal.page.encode(out));
-    w.bool(seal.replaces_last);
+    w.option(seal.replaces, |w, hash| w.raw(&hash.to_be_bytes()));
+    put_ids(w, &seal.dropped);
     w.u64(seal.moved.into());
 }
 
@@ -331,9 +326,25 @@ fn get_seal(r: &mut Reader<'_>) -> Result<PageSeal, DecodeError> {
         leader_epoch: LeaderEpoch(r.i32()?),
         generation: r.u64()?,
         page: get_packed(r, PageRef::decode)?,
-        replaces_last: r.bool()?,
+        replaces: r.option(|r| {
+            let bytes = r.raw(8)?.try_into().expect("eight bytes were taken");
+            Ok(u64::from_be_bytes(bytes))
+        })?,
+        dropped: r.list(get_id)?,
         moved: u32::try_from(r.u64()?).map_err(|_| DecodeError::Invalid("a number of 32 bits"))?,
     })
+}
+
+fn put_ids(w: &mut Writer, objects: &[ObjectId]) {
+    w.count(objects.len());
+    objects
+        .iter()
+        .for_each(|object| w.raw(&object.0.to_be_bytes()));
+}
+
+fn get_id(r: &mut Reader<'_>) -> Result<ObjectId, DecodeError> {
+    let bytes = r.raw(16)?.try_into().expect("sixteen bytes were taken");
+    Ok(ObjectId(u128::from_be_bytes(bytes)))
 }
 
 fn put_assignments(w: &mut Writer, partitions: &[Vec<NodeId>]) {

@@ -138,7 +138,7 @@ pub enum Command {
     },
     /// Changes which extents a remote log has; see [`ExtentReplacement`].
     ReplaceExtents(ExtentReplacement),
-    /// Moves the oldest extents into a page; see [`PageSeal`].
+    /// Moves the oldest extents into a page, or drops dead ones from the first page; see [`PageSeal`].
     SealPage(PageSeal),
     /// Lets a log with a tier begin later (DeleteRecords, retention). What lies wholly below is garbage. An offset below the start
     /// changes nothing.
@@ -182,7 +182,8 @@ pub struct ExtentReplacement {
     pub add: Vec<Extent>,
 }
 
-/// Moves the oldest extents of a remote log, with those of its last page or without, into a new page.
+/// Puts a new page into a remote log: after the last one, or in the place of another. It takes over the extents of the page that
+/// it replaces, but for those that it drops, and the oldest of those that are in no page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageSeal {
     /// The topic.
@@ -195,8 +196,11 @@ pub struct PageSeal {
     pub generation: u64,
     /// The page, announced by [`Command::PrepareObject`].
     pub page: PageRef,
-    /// Whether it takes the place of the last page.
-    pub replaces_last: bool,
+    /// The hash of the page that it takes the place of: the last one where extents are moved, the first one where some are dropped.
+    pub replaces: Option<u64>,
+    /// Extents of the replaced page, the first ones, that lie wholly below the log's start. Only the page names them, so the
+    /// command must: they become garbage.
+    pub dropped: Vec<ObjectId>,
     /// How many extents it takes from those that are in no page.
     pub moved: u32,
 }

@@ -9,7 +9,7 @@ use crate::level::MetadataLevel;
 use crate::limits::{
     COMMAND_BYTES_MAX, CONFIG_KEY_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIGS_PER_RESOURCE_MAX,
     LABEL_BYTES_MAX, LISTENERS_MAX, LOOSE_OBJECTS_PER_COMMAND_MAX, PARTITIONS_PER_COMMAND_MAX,
-    PARTITIONS_PER_TOPIC_MAX, REPLICAS_MAX,
+    PARTITIONS_PER_TOPIC_MAX, PREPARES_MAX, REPLICAS_MAX,
 };
 use crate::names::TopicNameFault;
 
@@ -116,9 +116,12 @@ pub enum Rejection {
     /// The tier is claimed by as late an incarnation.
     #[error("the tier is claimed by incarnation {0} of the cluster")]
     TierClaimed(u64),
-    /// The object was announced or committed before, is a page of another partition, or too many are announced.
-    #[error("the object was announced before or belongs elsewhere, or too many are announced")]
+    /// The object was announced or committed before, or is a page of another partition.
+    #[error("the object was announced before, or belongs elsewhere")]
     ObjectTaken,
+    /// So many uploads are announced that no more are taken.
+    #[error("{PREPARES_MAX} uploads are announced and neither committed nor given up")]
+    TooManyPrepares,
     /// The object was not announced by this leader in this epoch, or the announcement has expired.
     #[error("the upload was not announced in this leader epoch, or has expired")]
     NotPrepared,

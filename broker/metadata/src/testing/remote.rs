@@ -118,14 +118,34 @@ impl Leader {
     /// Moves the oldest `moved` extents of `log` into a page, after those of its last page if `paged` has them.
     pub(crate) fn seal(&self, log: &RemoteLog, paged: Option<&[Extent]>, moved: usize) -> PageSeal {
         let all = [paged.unwrap_or_default(), &log.extents()[..moved]].concat();
+        let last = log.pages.last().filter(|_| paged.is_some());
         PageSeal {
             topic: self.topic,
             partition: self.partition,
             leader_epoch: self.epoch,
             generation: log.generation,
             page: page_of(&all),
-            replaces_last: paged.is_some(),
+            replaces: last.map(|last| last.hash),
+            dropped: Vec::new(),
             moved: moved as u32,
+        }
+    }
+
+    /// Writes the first page of `log`, which has the extents `paged`, without its first `dropped` ones and, where it is the last one too,
+    /// with the oldest `moved` of those in no page.
+    pub(crate) fn shorten(
+        &self,
+        log: &RemoteLog,
+        paged: &[Extent],
+        dropped: usize,
+        moved: usize,
+    ) -> PageSeal {
+        let (dropped, kept) = paged.split_at(dropped);
+        PageSeal {
+            page: page_of(&[kept, &log.extents()[..moved]].concat()),
+            replaces: Some(log.pages[0].hash),
+            dropped: dropped.iter().map(|extent| extent.object).collect(),
+            ..self.seal(log, Some(paged), moved)
         }
     }
 
@@ -262,16 +282,20 @@ fn replacement() -> impl Strategy<Value = ExtentReplacement> {
 }
 
 fn seal() -> impl Strategy<Value = PageSeal> {
-    let numbers = (any::<u64>(), any::<bool>(), any::<u32>());
-    (place(), numbers, any_page()).prop_map(
-        |((topic, partition, leader_epoch), (generation, replaces_last, moved), page)| PageSeal {
-            topic,
-            partition,
-            leader_epoch,
-            generation,
-            page,
-            replaces_last,
-            moved,
+    let numbers = (any::<u64>(), any::<Option<u64>>(), any::<u32>());
+    let dropped = vec(object_id(), 0..3);
+    (place(), numbers, dropped, any_page()).prop_map(
+        |((topic, partition, leader_epoch), (generation, replaces, moved), dropped, page)| {
+            PageSeal {
+                topic,
+                partition,
+                leader_epoch,
+                generation,
+                page,
+                replaces,
+                dropped,
+                moved,
+            }
         },
     )
 }

@@ -218,7 +218,7 @@ fn announcements_are_bounded() {
         history.ok(leader.prepare(data(object)));
     }
     let one_more = leader.prepare(data(u128::MAX));
-    refused(&mut history, one_more.clone(), Rejection::ObjectTaken);
+    refused(&mut history, one_more.clone(), Rejection::TooManyPrepares);
     history.ok(leader.append(vec![tenth(0, leader.epoch)]));
     history.ok(one_more);
 }

@@ -250,10 +250,14 @@ fn the_bytes_of_the_tier_stay_as_they_are() {
                 leader_epoch,
                 generation: 200,
                 page,
-                replaces_last: true,
+                replaces: Some(0x0102_0304_0506_0708),
+                dropped: vec![ObjectId(u128::MAX)],
                 moved: 300,
             }),
-            format!("0f01{place}c801{page_bytes}01ac02"),
+            format!(
+                "0f01{place}c801{page_bytes}01010203040506070801{}ac02",
+                "ff".repeat(16)
+            ),
         ),
         (
             Command::AdvanceLogStart {

@@ -41,6 +41,12 @@ enum Step {
         with_last: bool,
         is_at_once: bool,
     },
+    /// Makes the first page without what lies below the start, and `moved` further extents, and announces it.
+    ShortenPage {
+        at: usize,
+        moved: usize,
+        is_at_once: bool,
+    },
     /// Seals a page that was made at some time.
     Seal { draft: Index },
     /// Moves the start by so much.
@@ -72,6 +78,9 @@ fn step() -> impl Strategy<Value = Step> {
         ),
         10 => (at.clone(), 1..6usize, any::<bool>(), any::<bool>()).prop_map(
             |(at, moved, with_last, is_at_once)| Step::DraftPage { at, moved, with_last, is_at_once }
+        ),
+        5 => (at.clone(), 0..3usize, any::<bool>()).prop_map(
+            |(at, moved, is_at_once)| Step::ShortenPage { at, moved, is_at_once }
         ),
         8 => index().prop_map(|draft| Step::Seal { draft }),
         6 => (at, -5..60i64).prop_map(|(at, by)| Step::Advance { at, by }),
@@ -193,12 +202,15 @@ impl World {
                 is_at_once,
             } => {
                 let prepare = self.draft_page(at, moved, with_last);
-                let draft = self
-                    .drafts
-                    .last()
-                    .filter(|_| prepare.is_some() && is_at_once);
-                let seal = draft.cloned().map(Command::SealPage);
-                prepare.into_iter().chain(seal).collect()
+                self.with_seal(prepare, is_at_once)
+            }
+            Step::ShortenPage {
+                at,
+                moved,
+                is_at_once,
+            } => {
+                let prepare = self.shorten_page(at, moved);
+                self.with_seal(prepare, is_at_once)
             }
             Step::Seal { draft } => {
                 // One of the last few: the older ones are of a state that has passed.
@@ -315,6 +327,31 @@ impl World {
             .insert(name, [paged.unwrap_or_default(), moved].concat());
         self.drafts.push(seal);
         Some(leader.prepare(name))
+    }
+
+    fn shorten_page(&mut self, at: usize, moved: usize) -> Option<Command> {
+        let leader = self.leader(at);
+        let log = self.log(&leader)?;
+        let first = log.pages.first()?;
+        let paged = self.pages[&leader.page_name(first)].clone();
+        let dropped = paged.partition_point(|extent| extent.end <= log.start);
+        let moved = moved.min(log.extent_count());
+        let seal = leader.shorten(log, &paged, dropped, moved);
+        let extents = [&paged[dropped..], &log.extents()[..moved]].concat();
+        let name = leader.page_name(&seal.page);
+        self.pages.insert(name, extents);
+        self.drafts.push(seal);
+        Some(leader.prepare(name))
+    }
+
+    /// The announcement of a page and, at once, its seal.
+    fn with_seal(&self, prepare: Option<Command>, is_at_once: bool) -> Vec<Command> {
+        let draft = self
+            .drafts
+            .last()
+            .filter(|_| prepare.is_some() && is_at_once);
+        let seal = draft.cloned().map(Command::SealPage);
+        prepare.into_iter().chain(seal).collect()
     }
 
     /// Runs a command as two replicas would, one of which read it from its log.

@@ -116,7 +116,16 @@ fn a_page_that_was_made_of_another_state_is_refused() {
             Rejection::ExtentsOutOfOrder,
         ),
         (
-            with(&|s| s.replaces_last = true),
+            with(&|s| s.replaces = Some(log.pages[1].hash)),
+            Rejection::ExtentsOutOfOrder,
+        ),
+        (
+            with(&|s| s.replaces = Some(log.pages[0].hash)),
+            Rejection::ExtentsOutOfOrder,
+        ),
+        (with(&|s| s.replaces = Some(1)), Rejection::UnknownExtent),
+        (
+            with(&|s| s.dropped = vec![ObjectId(0)]),
             Rejection::ExtentsOutOfOrder,
         ),
         (
@@ -151,7 +160,7 @@ fn a_page_needs_an_announcement_and_a_log() {
         Rejection::NotPrepared,
     );
     let no_last = PageSeal {
-        replaces_last: true,
+        replaces: Some(1),
         ..seal.clone()
     };
     history.ok(leader.prepare(leader.page_name(&seal.page)));
@@ -212,6 +221,83 @@ fn a_later_start_drops_whole_pages_with_their_extents() {
     assert_eq!((log.pages.len(), objects_of(log)), (0, vec![10, 11]));
     assert_eq!(new_garbage(&history), [data(9), page]);
     assert!(is_with_extents(&history, &page));
+}
+
+#[test]
+fn the_first_page_drops_what_lies_wholly_below_the_start() {
+    let (mut history, leader, pages) = paged();
+    let first: Vec<_> = (0..4).map(|at| tenth(at, leader.epoch)).collect();
+    history.ok(leader.advance(25));
+    let before = leader.log(&history.image).clone();
+    let seal = leader.shorten(&before, &first, 2, 0);
+    leader.upload_page(&mut history, seal.clone());
+    let log = leader.log(&history.image);
+    assert_eq!(*log.pages, [seal.page, before.pages[1].clone()]);
+    assert_eq!((bounds(log), log.extent_count()), ((25, 120), 4));
+    assert_eq!(log.size_bytes(), before.size_bytes() - 2_000);
+    assert_eq!(log.generation, before.generation + 1);
+    assert_eq!(new_garbage(&history), [data(0), data(1), pages[0]]);
+    assert!(
+        !is_with_extents(&history, &pages[0]),
+        "the others are in use"
+    );
+    // Once more, and from what is the first page and the last one at once, with extents moved there.
+    history.ok(leader.advance(75));
+    let last: Vec<_> = (4..8).map(|at| tenth(at, leader.epoch)).collect();
+    let seal = leader.shorten(leader.log(&history.image), &last, 3, 2);
+    leader.upload_page(&mut history, seal);
+    let log = leader.log(&history.image);
+    assert_eq!((log.pages[0].base, log.pages[0].end.0), (Offset(70), 100));
+    assert_eq!((log.pages.len(), objects_of(log)), (1, vec![10, 11]));
+    assert_eq!(new_garbage(&history), [data(4), data(5), data(6), pages[1]]);
+}
+
+#[test]
+fn a_page_drops_nothing_that_may_still_be_read() {
+    let (mut history, leader, _) = paged();
+    let first: Vec<_> = (0..4).map(|at| tenth(at, leader.epoch)).collect();
+    let last: Vec<_> = (4..8).map(|at| tenth(at, leader.epoch)).collect();
+    history.ok(leader.advance(25));
+    let log = leader.log(&history.image).clone();
+    let good = leader.shorten(&log, &first, 2, 0);
+    let with = |change: &dyn Fn(&mut PageSeal)| {
+        let mut seal = good.clone();
+        change(&mut seal);
+        seal
+    };
+    let many = vec![ObjectId(0); LOOSE_OBJECTS_PER_COMMAND_MAX + 1];
+    let cases = [
+        // The start lies in the third extent.
+        leader.shorten(&log, &first, 3, 0),
+        // Of another page than the first, or with extents at its end although it is not the last.
+        PageSeal {
+            replaces: Some(log.pages[1].hash),
+            ..leader.shorten(&log, &last, 2, 0)
+        },
+        leader.shorten(&log, &first, 2, 1),
+        // What it does not name stays for ever, and what is in use must not go.
+        with(&|s| s.dropped.truncate(1)),
+        with(&|s| s.dropped.push(ObjectId(2))),
+        with(&|s| s.dropped[0] = ObjectId(9)),
+        with(&|s| s.replaces = None),
+        with(&|s| s.page.data_bytes = log.pages[0].data_bytes),
+        with(&|s| s.page.newest.timestamp += 1_000),
+        with(&|s| s.page.end = Offset(50)),
+        with(&|s| s.page.last_epoch.0 += 1),
+    ];
+    for seal in cases {
+        let _ = history.run(leader.prepare(leader.page_name(&seal.page)));
+        refused(
+            &mut history,
+            Command::SealPage(seal),
+            Rejection::ExtentsOutOfOrder,
+        );
+    }
+    let seal = with(&|s| s.dropped = many.clone());
+    let _ = history.run(leader.prepare(leader.page_name(&seal.page)));
+    let too_many = Rejection::TooManyObjects(many.len());
+    refused(&mut history, Command::SealPage(seal), too_many);
+    history.ok(Command::SealPage(good));
 }
 
 #[test]
