@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
@@ -21,6 +22,8 @@ use crate::url::TierUrl;
 const DEADLINE: Duration = Duration::from_secs(20);
 /// What a transfer may take in addition, per byte: a store that is slower is not worth having.
 const SLOWEST_BYTES_PER_SECOND: u64 = 256 << 10;
+/// Writes of one object that a process can be killed in the middle of: the first, and those that follow one that took too long.
+const STAGED_MAX: u32 = 4;
 
 /// Which store, and how to reach it.
 #[derive(Debug, Clone)]
@@ -55,6 +58,7 @@ pub(crate) struct Store {
     counts: Arc<Counts>,
     /// A store without HTTP requests that could be counted by themselves.
     counts_here: bool,
+    directory: Option<Arc<LocalFileSystem>>,
     /// What S3 needs besides objects.
     pub(crate) s3: Option<Arc<s3::Bucket>>,
 }
@@ -62,19 +66,24 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn open(config: &StoreConfig) -> Result<Self, OpenError> {
         let counts = Arc::new(Counts::default());
-        let (inner, s3): (Arc<dyn ObjectStore>, _) = match &config.url {
-            TierUrl::File(path) => (Arc::new(open_directory(path)?), None),
-            TierUrl::Memory => (Arc::new(object_store::memory::InMemory::new()), None),
+        let (mut directory, mut s3) = (None, None);
+        let inner: Arc<dyn ObjectStore> = match &config.url {
+            TierUrl::File(path) => {
+                Arc::clone(directory.insert(Arc::new(open_directory(path)?))) as _
+            }
+            TierUrl::Memory => Arc::new(object_store::memory::InMemory::new()),
             TierUrl::S3 { bucket, prefix } => {
                 let bucket = s3::Bucket::open(bucket, config.endpoint.as_deref(), &counts)?;
                 let store = PrefixStore::new(bucket.objects.clone(), prefix.as_str());
-                (Arc::new(store), Some(Arc::new(bucket)))
+                s3 = Some(Arc::new(bucket));
+                Arc::new(store)
             }
         };
         Ok(Self {
             inner,
             counts,
             counts_here: s3.is_none(),
+            directory,
             s3,
         })
     }
@@ -165,6 +174,11 @@ impl Store {
 
     /// Deletes an object; one that is not there is deleted already.
     pub(crate) async fn delete(&self, key: &Path) -> Result<(), StoreError> {
+        if let Some(directory) = self.directory.clone() {
+            let key = key.clone();
+            let removed = tokio::task::spawn_blocking(move || remove_staged(&directory, &key));
+            removed.await.expect("it does not panic")?;
+        }
         let delete = self.inner.delete(key);
         match self.ask("delete", Operation::Delete, key, 0, delete).await {
             Err(StoreError::NotFound { .. }) => Ok(()),
@@ -219,9 +233,32 @@ pub(crate) fn timed_out(operation: &'static str, key: &Path, bytes: u64) -> Stor
     }
 }
 
-fn open_directory(
-    path: &std::path::Path,
-) -> Result<object_store::local::LocalFileSystem, OpenError> {
+/// Removes what a process that was killed has left of writing an object into a directory: it is written as `KEY#1`, or the next
+/// number that is free, and renamed when it is whole.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a store is outside of the simulated world"
+)]
+fn remove_staged(directory: &LocalFileSystem, key: &Path) -> Result<(), StoreError> {
+    let failed = |error| StoreError::of("delete", key, error);
+    let whole = directory.path_to_filesystem(key).map_err(failed)?;
+    for number in 1..=STAGED_MAX {
+        let mut staged = whole.clone().into_os_string();
+        staged.push(format!("#{number}"));
+        match std::fs::remove_file(&staged) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(object_store::Error::Generic {
+                    store: "file",
+                    source: Box::new(error),
+                }));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn open_directory(path: &std::path::Path) -> Result<LocalFileSystem, OpenError> {
     let failed = |source| {
         OpenError::Directory(object_store::Error::Generic {
             store: "file",
@@ -233,7 +270,6 @@ fn open_directory(
         reason = "a store is outside of the simulated world"
     )]
     std::fs::create_dir_all(path).map_err(failed)?;
-    let store = object_store::local::LocalFileSystem::new_with_prefix(path)
-        .map_err(OpenError::Directory)?;
+    let store = LocalFileSystem::new_with_prefix(path).map_err(OpenError::Directory)?;
     Ok(store.with_fsync(true))
 }

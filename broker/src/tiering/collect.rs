@@ -1,19 +1,23 @@
 //! Deleting what nothing refers to: named by the metadata, kept for a while for those who still read it, then deleted.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tidemill_metadata::{Command, Garbage, MetadataLog};
-use tidemill_records::RemoteObject;
+use tidemill_records::{Extent, RemoteObject};
 use tidemill_tiered_store::StoreError;
 
 use super::Tier;
 use crate::broker::Broker;
 
-/// Objects that one round deletes.
-const DELETED_AT_ONCE: usize = 500;
+/// Names that one round takes off the list of garbage.
+const DELETED_IN_A_ROUND: usize = 1_000;
+/// Requests at the same time, and of a page that goes with its extents so many more.
+const OBJECTS_AT_ONCE: usize = 8;
 /// What was announced and never committed may still arrive: a request that everybody has given up can be on its way. Its name
-/// is kept so long, then it is deleted once.
+/// is kept so long from when the upload was begun, then it is deleted once.
 const EXPIRED_GRACE: Duration = Duration::from_secs(24 * 3600);
 
 /// Since when this process knows of each object that may go. A restart lets the wait begin anew, which harms nobody.
@@ -24,41 +28,34 @@ pub(super) struct Collector {
 
 impl Collector {
     pub(super) async fn round(&mut self, tier: &Tier, broker: &Broker) {
-        let image = broker.metadata.image();
-        let now = broker.clock.monotonic();
-        if image.garbage().len() == 0 {
-            self.since.clear();
-            return;
-        }
-        self.since.retain(|object, _| image.is_garbage(object));
-        let mut due = Vec::new();
-        for (object, garbage) in image.garbage() {
-            let since = *self.since.entry(*object).or_insert(now);
-            let grace = match garbage.expired {
-                true => EXPIRED_GRACE.max(tier.config.delete_grace),
-                false => tier.config.delete_grace,
-            };
-            if now - since >= grace && due.len() < DELETED_AT_ONCE {
-                due.push((*object, *garbage));
-            }
-        }
+        let due = self.due(tier, broker);
         if due.is_empty() || !tier.still_owns(broker).await {
             return;
         }
-        let mut deleted = Vec::new();
-        for (object, garbage) in due {
-            match delete(tier, &object, &garbage).await {
-                Ok(()) => deleted.push(object),
-                Err(error) => {
-                    tier.counts.failed(&error);
-                    tracing::warn!(key = tier.store.key_of(&object), %error, "cannot delete from the tier, will try again");
-                    // One object that cannot be deleted does not keep the others.
-                    if error.is_outage() {
-                        break;
+        let is_outage = AtomicBool::new(false);
+        let deletes = stream::iter(due).map(|(object, garbage)| {
+            let is_outage = &is_outage;
+            async move {
+                // One object that cannot be deleted does not keep the others; a store that is away does.
+                if is_outage.load(Ordering::Relaxed) {
+                    return None;
+                }
+                match delete(tier, &object, &garbage).await {
+                    Ok(()) => Some(object),
+                    Err(error) => {
+                        is_outage.fetch_or(error.is_outage(), Ordering::Relaxed);
+                        tier.counts.failed(&error);
+                        tracing::warn!(key = tier.store.key_of(&object), %error, "cannot delete from the tier, will try again");
+                        None
                     }
                 }
             }
-        }
+        });
+        let deleted: Vec<RemoteObject> = deletes
+            .buffer_unordered(OBJECTS_AT_ONCE)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
         if deleted.is_empty() {
             return;
         }
@@ -69,30 +66,75 @@ impl Collector {
             tracing::warn!(%error, "cannot note what was deleted from the tier");
         }
     }
+
+    /// What has been garbage long enough, at most so much as one round deletes.
+    fn due(&mut self, tier: &Tier, broker: &Broker) -> Vec<(RemoteObject, Garbage)> {
+        let image = broker.metadata.image();
+        if image.garbage().len() == 0 {
+            self.since.clear();
+            return Vec::new();
+        }
+        self.since.retain(|object, _| image.is_garbage(object));
+        let (now, now_ms) = (broker.clock.monotonic(), broker.clock.now_ms());
+        let mut due = Vec::new();
+        for (object, garbage) in image.garbage() {
+            let since = *self.since.entry(*object).or_insert(now);
+            let waited = now.saturating_sub(since);
+            let is_late = waited >= EXPIRED_GRACE || is_older(object, now_ms, EXPIRED_GRACE);
+            if waited >= tier.config.delete_grace && (!garbage.expired || is_late) {
+                due.push((*object, *garbage));
+                if due.len() == DELETED_IN_A_ROUND {
+                    break;
+                }
+            }
+        }
+        due
+    }
+}
+
+/// Whether the name says that the upload was begun so long ago, whatever this process has seen of it.
+fn is_older(object: &RemoteObject, now_ms: i64, age: Duration) -> bool {
+    match object {
+        RemoteObject::Data(id) => {
+            i128::from(now_ms) - i128::from(id.created_ms()) >= age.as_millis() as i128
+        }
+        RemoteObject::Page { .. } => false,
+    }
 }
 
 /// Deletes an object; a page after the objects that only it knows of.
 async fn delete(tier: &Tier, object: &RemoteObject, garbage: &Garbage) -> Result<(), StoreError> {
-    if let (
-        true,
-        RemoteObject::Page {
+    if garbage.with_extents {
+        let extents = tier.extents_of_garbage(object).await?;
+        stream::iter(&extents)
+            .map(Ok)
+            .try_for_each_concurrent(OBJECTS_AT_ONCE, |extent| {
+                tier.store.delete(RemoteObject::Data(extent.object))
+            })
+            .await?;
+    }
+    tier.store.delete(*object).await
+}
+
+impl Tier {
+    /// The extents that a page names which is garbage with them; none where it is deleted already, which comes last.
+    pub(super) async fn extents_of_garbage(
+        &self,
+        object: &RemoteObject,
+    ) -> Result<Vec<Extent>, StoreError> {
+        let RemoteObject::Page {
             topic,
             partition,
             first,
             hash,
-        },
-    ) = (garbage.with_extents, *object)
-    {
-        match tier.store.page_by_name(topic, partition, first, hash).await {
-            Ok(page) => {
-                for extent in &page.extents {
-                    tier.store.delete(RemoteObject::Data(extent.object)).await?;
-                }
-            }
-            // Deleted before, together with what it named.
-            Err(StoreError::NotFound { .. }) => {}
-            Err(error) => return Err(error),
+        } = *object
+        else {
+            return Ok(Vec::new());
+        };
+        match self.store.page_by_name(topic, partition, first, hash).await {
+            Ok(page) => Ok(page.extents.clone()),
+            Err(StoreError::NotFound { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
         }
     }
-    tier.store.delete(*object).await
 }

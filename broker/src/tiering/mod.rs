@@ -1,9 +1,10 @@
 //! The object tier as the broker plays it: what is uploaded, trimmed, read back and deleted, and when.
 //!
-//! One task on the tier's own threads goes round by round over the partitions that this broker leads: it uploads what is due ([`upload`]), moves full
-//! manifests into pages ([`pages`]), trims this disk and applies retention ([`trim`]), and deletes what nothing refers to
-//! ([`collect`]). Every step is agreed on by the metadata before or after the store is asked, so that a crash between any two
-//! leaves either the log as it was or an object whose name is known.
+//! Three tasks on the tier's own threads go round by round over the partitions that this broker leads. One uploads what is due
+//! ([`upload`]), moves full manifests into pages ([`pages`]) and applies retention; one trims this disk ([`trim`]); one deletes what
+//! nothing refers to ([`collect`]). A store that is slow in one thing does not keep the others waiting. Every step is agreed on by
+//! the metadata before or after the store is asked, so that a crash between any two leaves either the log as it was or an object
+//! whose name is known.
 //!
 //! Reading ([`read`]) is done by whoever asks.
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt, join_all};
 use parking_lot::Mutex;
 use tidemill_metadata::{Command, Metadata, MetadataLog, ProposeError, RemoteLog};
 use tidemill_records::{LeaderEpoch, Offset, PartitionId, TopicId};
@@ -96,21 +98,41 @@ impl Tier {
         self.is_claimed.load(Ordering::Acquire)
     }
 
-    /// Goes round on the tier's own threads until the broker stops.
+    /// Does its duties on the tier's own threads until the broker stops.
     pub(crate) fn start(
         self: Arc<Self>,
         broker: Arc<Broker>,
         stopped: watch::Receiver<bool>,
     ) -> JoinHandle<()> {
+        let duties: [Duty; 3] = [
+            |tier, broker| async move { tier.upload_for_ever(&broker).await }.boxed(),
+            |tier, broker| async move { tier.trim_for_ever(&broker).await }.boxed(),
+            |tier, broker| async move { tier.collect_for_ever(&broker).await }.boxed(),
+        ];
         let store = self.store.clone();
-        store.spawn(self.run_for_ever(broker, stopped))
+        store.spawn(async move {
+            let keep = |duty| self.keep(duty, &broker, &stopped);
+            join_all(duties.map(keep)).await;
+        })
     }
 
-    /// A defect in one round must not end all the rounds after it unseen.
-    async fn run_for_ever(self: Arc<Self>, broker: Arc<Broker>, stopped: watch::Receiver<bool>) {
+    /// Does a duty until the broker stops. A defect in one round must not end all the rounds after it unseen.
+    async fn keep(
+        self: &Arc<Self>,
+        duty: Duty,
+        broker: &Arc<Broker>,
+        stopped: &watch::Receiver<bool>,
+    ) {
         loop {
-            let rounds = Arc::clone(&self).run(Arc::clone(&broker), stopped.clone());
-            match self.store.spawn(rounds).await {
+            let rounds = duty(Arc::clone(self), Arc::clone(broker));
+            let mut stopped = stopped.clone();
+            let until_stopped = async move {
+                tokio::select! {
+                    () = rounds => {}
+                    _ = stopped.wait_for(|is_stopped| *is_stopped) => {}
+                }
+            };
+            match self.store.spawn(until_stopped).await {
                 Ok(()) => return,
                 Err(error) => {
                     self.counts.failed(&error);
@@ -120,39 +142,52 @@ impl Tier {
         }
     }
 
-    async fn run(self: Arc<Self>, broker: Arc<Broker>, mut stopped: watch::Receiver<bool>) {
-        let mut collector = collect::Collector::default();
+    async fn upload_for_ever(&self, broker: &Arc<Broker>) {
         let mut retention_due = broker.clock.monotonic();
         loop {
-            let round = async {
-                if !self.is_claimed() && !self.claim_again(&broker).await {
-                    return false;
-                }
-                self.expire_stale_prepares(&broker).await;
-                let did_upload = self.upload_round(&broker).await;
-                if broker.clock.monotonic() >= retention_due {
-                    retention_due =
-                        broker.clock.monotonic() + broker.config.log_retention_check_interval;
-                    self.apply_retention(&broker).await;
-                }
-                self.trim_round(&broker).await;
-                collector.round(&self, &broker).await;
-                did_upload
-            };
-            let did_upload = tokio::select! {
-                did_upload = round => did_upload,
-                _ = stopped.wait_for(|is_stopped| *is_stopped) => return,
-            };
-            if did_upload {
+            if !self.is_claimed() && !self.claim_again(broker).await {
+                self.pause().await;
                 continue;
             }
-            tokio::select! {
-                () = tokio::time::sleep(self.config.check_interval) => {}
-                _ = stopped.wait_for(|is_stopped| *is_stopped) => return,
+            self.expire_stale_prepares(broker).await;
+            let did_upload = self.upload_round(broker).await;
+            if broker.clock.monotonic() >= retention_due {
+                retention_due =
+                    broker.clock.monotonic() + broker.config.log_retention_check_interval;
+                self.apply_retention(broker).await;
+            }
+            if !did_upload {
+                self.pause().await;
             }
         }
     }
+
+    async fn trim_for_ever(&self, broker: &Broker) {
+        loop {
+            if self.is_claimed() {
+                self.trim_round(broker).await;
+            }
+            self.pause().await;
+        }
+    }
+
+    async fn collect_for_ever(&self, broker: &Broker) {
+        let mut collector = collect::Collector::default();
+        loop {
+            if self.is_claimed() {
+                collector.round(self, broker).await;
+            }
+            self.pause().await;
+        }
+    }
+
+    async fn pause(&self) {
+        tokio::time::sleep(self.config.check_interval).await;
+    }
 }
+
+/// What one task does until it is dropped.
+type Duty = fn(Arc<Tier>, Arc<Broker>) -> BoxFuture<'static, ()>;
 
 /// A partition that this broker leads and whose records go to the tier.
 struct Led {

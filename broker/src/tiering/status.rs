@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidemill_metadata::{Garbage, MetadataLog};
-use tidemill_records::{RemoteObject, TopicId};
+use tidemill_records::RemoteObject;
 use tidemill_tiered_store::StoreError;
 
 use super::{Tier, TopicTierFigures, storage_dollars_a_month};
@@ -120,42 +120,15 @@ impl Tier {
             .for_each(|(object, _)| add(object, "prepared"));
         for (object, garbage) in image.garbage() {
             add(object, state_of(garbage));
-            if let (
-                true,
-                RemoteObject::Page {
-                    topic,
-                    partition,
-                    first,
-                    hash,
-                },
-            ) = (garbage.with_extents, *object)
-            {
-                self.add_page_of_garbage((topic, partition), (first, hash), &mut add)
-                    .await?;
+            if garbage.with_extents {
+                let extents = self.extents_of_garbage(object).await?;
+                let objects = extents
+                    .iter()
+                    .map(|extent| RemoteObject::Data(extent.object));
+                objects.for_each(|object| add(&object, "garbage"));
             }
         }
         Ok(objects)
-    }
-
-    async fn add_page_of_garbage(
-        &self,
-        (topic, partition): (TopicId, tidemill_records::PartitionId),
-        (first, hash): (tidemill_records::Offset, u64),
-        add: &mut impl FnMut(&RemoteObject, &'static str),
-    ) -> Result<(), StoreError> {
-        match self.store.page_by_name(topic, partition, first, hash).await {
-            Ok(page) => {
-                let data = page
-                    .extents
-                    .iter()
-                    .map(|extent| RemoteObject::Data(extent.object));
-                data.for_each(|object| add(&object, "garbage"));
-                Ok(())
-            }
-            // Deleted already, and about to be forgotten.
-            Err(StoreError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 }
 
