@@ -159,9 +159,14 @@ fn read_all(broker: &Broker, request: &FetchRequest, targets: &[Target<'_>]) -> 
     let mut outcomes = Vec::with_capacity(targets.len());
     for target in targets {
         let outcome = read_one(target, isolation, budget, is_first);
-        if let Ok(read) = &outcome {
-            budget = budget.saturating_sub(read.records.bytes);
-            is_first &= read.records.bytes == 0;
+        match &outcome {
+            Ok(read) => {
+                budget = budget.saturating_sub(read.records.bytes);
+                is_first &= read.records.bytes == 0;
+            }
+            // It will give the batch that may be larger than what is asked for (KIP-74).
+            Err(Unread::Remote) => is_first = false,
+            Err(Unread::Refused(_)) => {}
         }
         outcomes.push(outcome);
     }
@@ -222,7 +227,12 @@ async fn read_remote(
             .filter(|outcome| is_remote(outcome))
             .count()
             .max(1);
-    let first = outcomes.iter().position(is_remote).filter(|_| given == 0);
+    let is_nothing = |outcome: &Outcome| {
+        let read = outcome.as_ref();
+        read.map_or(true, |read| read.records.bytes == 0)
+    };
+    let first = outcomes.iter().position(is_remote);
+    let first = first.filter(|at| outcomes[..*at].iter().all(is_nothing));
     let isolation = Isolation::of_consumer(request.isolation_level);
     let reads =
         targets

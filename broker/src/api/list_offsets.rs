@@ -3,7 +3,13 @@
 //! Versions 1–11: isolation from 2, leader epochs from 4, `-3` max timestamp from 7 (KIP-734), `-4` earliest
 //! local from 8 (KIP-405), `-5` latest tiered from 9 (KIP-1005), `-6` earliest pending upload from 11
 //! (KIP-1023). A special offset that the version does not know is UNSUPPORTED_VERSION.
+//!
+//! A search by time may have to read from the tier: it ends with REQUEST_TIMED_OUT after the time that the request names (from 10,
+//! KIP-1075), or after half a minute.
 
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
 use tidemill_log::{ReadError, TimestampedOffset};
 use tidemill_metadata::MetadataLog;
 use tidemill_protocol::ErrorCode;
@@ -12,6 +18,7 @@ use tidemill_protocol::list_offsets::{
     ListOffsetsTopicResponse,
 };
 use tidemill_records::{LeaderEpoch, Offset};
+use tokio::time::Instant;
 
 use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
@@ -28,6 +35,11 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 /// The replica id that a consumer sends; others see up to the log end.
 const CONSUMER: i32 = -1;
+
+/// How long a search in the tier may take where the request does not say, as in Kafka (`remote.list.offsets.request.timeout.ms`).
+const REMOTE_WAIT: Duration = Duration::from_secs(30);
+/// Partitions that are searched at the same time.
+const AT_ONCE: usize = 16;
 
 struct Found {
     offset: i64,
@@ -47,21 +59,36 @@ pub(crate) async fn handle(
     } else {
         Isolation::LogEnd
     };
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for wanted in topic.partitions {
-            let found = find(broker, context, &topic.name, &wanted, isolation, version).await;
-            partitions.push(describe(&wanted, found, version));
+    let wait = match request.timeout_ms {
+        ms @ 1.. => Duration::from_millis(ms as u64),
+        _ => REMOTE_WAIT,
+    };
+    let deadline = Instant::now() + wait;
+    let mut searches = Vec::new();
+    for topic in &request.topics {
+        for wanted in &topic.partitions {
+            searches.push(async move {
+                let found = find(broker, context, &topic.name, wanted, isolation, version);
+                let found = tokio::time::timeout_at(deadline, found).await;
+                let found = found.unwrap_or(Err(ErrorCode::RequestTimedOut));
+                describe(wanted, found, version)
+            });
         }
-        topics.push(ListOffsetsTopicResponse {
+    }
+    // Records that are in the tier only are looked for in several partitions at the same time.
+    let searches = stream::iter(searches).buffered(AT_ONCE);
+    let answers: Vec<_> = searches.collect().await;
+    let mut answers = answers.into_iter();
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = answers.by_ref().take(topic.partitions.len()).collect();
+        ListOffsetsTopicResponse {
             name: topic.name,
             partitions,
             ..Default::default()
-        });
-    }
+        }
+    });
     ListOffsetsResponse {
-        topics,
+        topics: topics.collect(),
         ..Default::default()
     }
 }
