@@ -81,6 +81,8 @@ pub struct TierConfig {
     pub memory: TierMemory,
     /// What is sealed and small waits so long for more to come with it into one object.
     pub upload_merge_wait: Duration,
+    /// Batches that one object takes, in bytes.
+    pub object_bytes_max: u32,
     /// How often partitions are looked at when nothing is due.
     pub check_interval: Duration,
     /// A tail that is not sealed is uploaded after this.
@@ -98,6 +100,7 @@ impl Default for TierConfig {
             allow_memory: false,
             memory: TierMemory::default(),
             upload_merge_wait: Duration::from_secs(10),
+            object_bytes_max: 32 << 20,
             check_interval: Duration::from_secs(1),
             upload_max_lag: Duration::from_secs(600),
             delete_grace: Duration::from_secs(600),

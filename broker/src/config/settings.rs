@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::BrokerConfig;
-use super::values::{address, at_least, host_port, millis, parse, strip_scheme};
+use super::values::{address, at_least, between, host_port, millis, parse, strip_scheme};
 use crate::topic_config::{self, Kind};
 
 type Apply = fn(&mut BrokerConfig, &str) -> Result<(), String>;
@@ -208,9 +208,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         &[],
         Kind::Long(0),
         |c| c.tier.upload_merge_wait.as_millis().to_string(),
-        "Sealed segments wait so long for more to share an object with, unless there is 32 MiB already.",
+        "Sealed segments wait so long for more to share an object with, unless there is a whole one already.",
         |c, v| {
             c.tier.upload_merge_wait = Duration::from_millis(at_least(v, 0)?);
+            Ok(())
+        },
+    ),
+    setting(
+        "tier.object.bytes.max",
+        &[],
+        Kind::Int(1),
+        |c| c.tier.object_bytes_max.to_string(),
+        "Batches that one object takes, but for one larger batch. Larger objects cost fewer requests and more memory.",
+        |c, v| {
+            c.tier.object_bytes_max = between(v, 1, 1 << 30)?;
             Ok(())
         },
     ),

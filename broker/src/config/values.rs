@@ -25,6 +25,19 @@ pub(super) fn at_least<T: FromStr<Err: std::fmt::Display> + PartialOrd + std::fm
     }
 }
 
+pub(super) fn between<T: FromStr<Err: std::fmt::Display> + PartialOrd + std::fmt::Display>(
+    value: &str,
+    least: T,
+    most: T,
+) -> Result<T, String> {
+    let number = at_least(value, least)?;
+    if number > most {
+        Err(format!("{number} is too large, it must be at most {most}"))
+    } else {
+        Ok(number)
+    }
+}
+
 pub(super) fn millis(value: &str) -> Result<Duration, String> {
     at_least::<u64>(value, 1).map(Duration::from_millis)
 }

@@ -24,9 +24,6 @@ use super::{Led, RemoteKey, Tier, led};
 use crate::broker::Broker;
 use crate::partition::Isolation;
 
-/// Batches that one object takes. Larger ones cost fewer requests and more memory while they are uploaded: 32 PUTs a GiB are a
-/// hundredth of a cent.
-const OBJECT_BYTES: u64 = 32 << 20;
 /// Uploads at the same time.
 const UPLOADS_MAX: usize = 3;
 /// One read of the local log.
@@ -151,7 +148,7 @@ impl Tier {
     }
 
     fn is_enough(&self, found: &Uploadable, waited: Duration) -> bool {
-        found.bytes >= OBJECT_BYTES
+        found.bytes >= self.config.object_bytes_max.into()
             || (found.sealed_bytes > 0 && waited >= self.config.upload_merge_wait)
             || waited >= self.config.upload_max_lag
     }
@@ -291,8 +288,8 @@ impl Tier {
         let mut builder = FooterBuilder::new(from);
         let mut batches = Vec::new();
         let mut next = from;
-        while next < to && u64::from(builder.length()) < OBJECT_BYTES {
-            let room = OBJECT_BYTES as usize - builder.length() as usize;
+        while next < to && builder.length() < self.config.object_bytes_max {
+            let room = (self.config.object_bytes_max - builder.length()) as usize;
             let is_first = builder.length() == 0;
             let read = log.read(next, to, room.min(READ_BYTES), is_first)?;
             if read.bytes == 0 {
