@@ -132,6 +132,10 @@ impl Tiered {
     }
 }
 
+fn name_of(key: &str) -> String {
+    key.rsplit('/').next().expect("a name").to_owned()
+}
+
 fn values(range: std::ops::Range<i64>) -> Vec<String> {
     range.map(|at| format!("value {at}")).collect()
 }
@@ -232,6 +236,42 @@ async fn deleted_records_and_topics_leave_the_tier() {
 }
 
 #[tokio::test]
+async fn what_is_deleted_leaves_a_page_that_has_other_records_too() {
+    let mut tiered = Tiered::start().await;
+    tiered.wire.must_create("t", 1, TIERED).await;
+    for at in (0..200).step_by(5) {
+        tiered.produce(at..at + 5).await;
+        tiered.trimmed_to(at).await;
+    }
+    let data = |files: &BTreeSet<String>| files.iter().filter(|key| key.ends_with(".obj")).count();
+    let before = data(&tiered.files());
+    // As a broker that is killed while it writes an object leaves it.
+    let files = tiered.files();
+    let oldest = files.iter().find(|key| key.ends_with(".obj"));
+    let oldest = tiered.store.path().join(oldest.expect("the first upload"));
+    let mut staged = oldest.clone().into_os_string();
+    staged.push("#1");
+    std::fs::write(&staged, "half of it").expect("a file");
+    assert_eq!(tiered.delete_records_before(100).await, 100);
+    until("the deletion of objects", async || {
+        let known: BTreeSet<String> = tiered
+            .objects()
+            .await
+            .into_iter()
+            .map(|(key, _)| key)
+            .collect();
+        let files = tiered.files();
+        (data(&files) <= before / 2 + 8 && files == known).then_some(())
+    })
+    .await;
+    assert!(!oldest.exists() && !Path::new(&staged).exists());
+    tiered.broker.restart_with(|_| {}).await;
+    tiered.wire = tiered.broker.wire().await;
+    assert_eq!(tiered.wire.list_offset("t", 0, EARLIEST).await.offset, 100);
+    assert_eq!(tiered.wire.read_from("t", 0, 100).await.len(), 100);
+}
+
+#[tokio::test]
 async fn a_log_that_begins_inside_a_batch_is_uploaded_from_there() {
     let mut tiered = Tiered::start().await;
     let all: Vec<_> = (0..10)
@@ -320,6 +360,54 @@ async fn every_object_in_the_store_is_known_and_every_known_one_is_there() {
     assert_eq!(tiered.wire.values("t", 0).await, values(0..200));
     let found = tiered.wire.list_offset("t", 0, 3_000).await;
     assert_eq!(found.offset, 3, "by time out of a page");
+}
+
+#[tokio::test]
+async fn nothing_is_referred_to_or_trimmed_before_it_is_in_the_store() {
+    let mut tiered = Tiered::start().await;
+    tiered.wire.must_create("t", 1, TIERED).await;
+    tiered.produce(0..20).await;
+    tiered.trimmed_to(10).await;
+    // Where the directory of the data was there is a file.
+    let files = tiered.files();
+    let object = files.iter().find(|key| key.ends_with(".obj"));
+    let object = tiered.store.path().join(object.expect("an upload"));
+    let data = object.parent().expect("a directory").to_owned();
+    let aside = data.with_extension("aside");
+    std::fs::rename(&data, &aside).expect("a directory");
+    std::fs::write(&data, "in the way").expect("a file");
+    tiered.produce(20..70).await;
+    until("attempts to upload", async || {
+        let (_, metrics) = get(tiered.broker.addresses().admin, "/metrics").await;
+        let failures = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("tidemill_tier_failures_total "));
+        let failures: f64 = failures
+            .expect("they are counted")
+            .parse()
+            .expect("a number");
+        (failures >= 3.0).then_some(())
+    })
+    .await;
+    let there: BTreeSet<String> = tiered.files().iter().map(|key| name_of(key)).collect();
+    for (key, state) in tiered.objects().await {
+        let is_there = there.contains(&name_of(&key));
+        assert!(
+            state != "live" || is_there,
+            "referred to, and not there: {key}"
+        );
+    }
+    let here = tiered.wire.list_offset("t", 0, EARLIEST_LOCAL).await.offset;
+    let end = 1 + tiered.wire.list_offset("t", 0, LATEST_TIERED).await.offset;
+    assert!(here <= end, "trimmed to {here}, uploaded to {end}");
+    assert_eq!(
+        tiered.wire.read_from("t", 0, here).await.len() as i64,
+        70 - here
+    );
+    std::fs::remove_file(&data).expect("the file");
+    std::fs::rename(&aside, &data).expect("a directory");
+    tiered.trimmed_to(60).await;
+    assert_eq!(tiered.wire.values("t", 0).await, values(0..70));
 }
 
 #[tokio::test]

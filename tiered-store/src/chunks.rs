@@ -369,3 +369,6 @@ fn damaged(section: &Section, fault: FormatError) -> StoreError {
         fault,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,18 +69,25 @@ class Minio:
         import boto3
         from botocore.config import Config
 
+        self.run()
+        self.client = boto3.client(
+            "s3", endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id=self.USER,
+            aws_secret_access_key=self.PASSWORD, config=Config(s3={"addressing_style": "path"}))
+        self.client.create_bucket(Bucket=self.BUCKET)
+
+    def run(self):
+        """Starts the process, for the first time or after `kill9`."""
         environment = {**os.environ, "MINIO_ROOT_USER": self.USER, "MINIO_ROOT_PASSWORD": self.PASSWORD,
                        "MINIO_PROMETHEUS_AUTH_TYPE": "public", "MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}
-        with open(self.log, "wb") as log:
+        with open(self.log, "ab") as log:
             self.child = process.spawn(
                 [paths.need(MINIO), "server", self.scratch / "minio", "--address", self.address,
                  "--console-address", f"127.0.0.1:{self.console}", "--certs-dir", self.scratch / "certs"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         process.wait_until(f"MinIO ready (its log: {self.log})", self._is_ready, START_SECONDS)
-        self.client = boto3.client(
-            "s3", endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id=self.USER,
-            aws_secret_access_key=self.PASSWORD, config=Config(s3={"addressing_style": "path"}))
-        self.client.create_bucket(Bucket=self.BUCKET)
+
+    def kill9(self):
+        process.kill(self.child)
 
     def _is_ready(self):
         if self.child.poll() is not None:
