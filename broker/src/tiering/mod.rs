@@ -42,7 +42,7 @@ use crate::config::BrokerConfig;
 use crate::partition::Partition;
 use crate::random::Random;
 use figures::Uploads;
-use upload::PartitionUpload;
+use upload::{Outage, PartitionUpload};
 
 /// After a round that ended by panic the next one waits.
 const AFTER_PANIC: Duration = Duration::from_secs(5);
@@ -57,6 +57,7 @@ pub(crate) struct Tier {
     /// Whether this broker's cluster is known to own the tier; without that nothing is written to it.
     is_claimed: AtomicBool,
     uploads: Mutex<HashMap<RemoteKey, PartitionUpload>>,
+    outage: Mutex<Option<Outage>>,
     counts: Uploads,
 }
 
@@ -87,6 +88,7 @@ impl Tier {
             config: config.tier.clone(),
             is_claimed: AtomicBool::new(false),
             uploads: Mutex::default(),
+            outage: Mutex::default(),
             counts: Uploads::default(),
         };
         tier.claim_at_start(metadata, random).await?;

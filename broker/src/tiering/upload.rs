@@ -31,6 +31,8 @@ const READ_BYTES: usize = 4 << 20;
 /// After a failure the next attempt waits, twice as long each time up to this.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 const RETRY_MIN: Duration = Duration::from_millis(500);
+/// While the store is away one partition asks for all, so often at least.
+const OUTAGE_RETRY_MAX: Duration = Duration::from_secs(5);
 /// Producers that a footer remembers.
 const PRODUCERS_MAX: usize = 10_000;
 
@@ -53,6 +55,20 @@ pub(super) enum UploadError {
     Producers(#[from] tidemill_log::FormatError),
 }
 
+impl UploadError {
+    /// Whether it is the store that fails, whatever is asked of it.
+    fn is_outage(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_outage())
+    }
+}
+
+/// The store has failed so often since it last did what it was asked, and is not asked again before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outage {
+    failures: u32,
+    retry_at: Duration,
+}
+
 /// What is known of one partition's uploads between rounds.
 #[derive(Default)]
 pub(super) struct PartitionUpload {
@@ -65,6 +81,8 @@ pub(super) struct PartitionUpload {
     /// Not to be tried before, after so many failures.
     retry_at: Duration,
     failures: u32,
+    /// The last failure was one of the whole store.
+    is_outage: bool,
 }
 
 /// An object on its way. Its batches are read again for each attempt: a store that is away must not fill the memory with them.
@@ -88,23 +106,40 @@ impl Tier {
         let led = led(broker);
         let known: HashSet<RemoteKey> = led.iter().map(|led| led.key).collect();
         self.uploads.lock().retain(|key, _| known.contains(key));
+        let outage = *self.outage.lock();
         let mut due: Vec<Led> = led
             .into_iter()
             .filter(|led| self.is_due(led, now, is_pressed))
             .collect();
+        if outage.is_some_and(|outage| now < outage.retry_at) {
+            return false;
+        }
         // Who has waited longest for the store comes first.
         due.sort_by_key(|led| {
             self.with_upload(led.key, |upload| upload.waits.map(|(_, since)| since))
         });
+        if outage.is_some() {
+            // One finds out for all whether the store is back.
+            due.truncate(1);
+        }
         let uploads = stream::iter(due).map(|led| async move {
+            if *self.outage.lock() != outage {
+                return false;
+            }
             let result = self.upload(broker, &led).await;
             let ended = broker.clock.monotonic();
             let is_done = result.is_ok();
             self.with_upload(led.key, |upload| upload.note(&result, ended));
             match result {
-                Ok(()) => self.counts.succeeded(),
+                Ok(()) => {
+                    self.counts.succeeded();
+                    self.end_outage();
+                }
                 Err(error) => {
                     self.counts.failed(&error);
+                    if error.is_outage() {
+                        self.note_outage(ended);
+                    }
                     tracing::debug!(partition = %led.partition.name, %error, "upload failed, will try again");
                 }
             }
@@ -112,6 +147,25 @@ impl Tier {
         });
         let results: Vec<bool> = uploads.buffer_unordered(UPLOADS_MAX).collect().await;
         results.contains(&true)
+    }
+
+    fn note_outage(&self, now: Duration) {
+        let mut outage = self.outage.lock();
+        let failures = outage.map_or(0, |outage| outage.failures);
+        *outage = Some(Outage {
+            failures: failures + 1,
+            retry_at: now + backoff(failures, OUTAGE_RETRY_MAX),
+        });
+    }
+
+    /// The store does again what it is asked: nobody waits for his next attempt.
+    fn end_outage(&self) {
+        *self.outage.lock() = None;
+        for upload in self.uploads.lock().values_mut() {
+            if std::mem::take(&mut upload.is_outage) {
+                upload.retry_at = Duration::ZERO;
+            }
+        }
     }
 
     /// Since when something of a partition waits, and from which offset on.
@@ -403,13 +457,21 @@ impl PartitionUpload {
     fn note(&mut self, result: &Result<(), UploadError>, now: Duration) {
         match result {
             Ok(()) => self.failures = 0,
-            Err(_) => {
-                let wait = RETRY_MIN * 2u32.saturating_pow(self.failures.min(10));
-                self.retry_at = now + wait.min(RETRY_MAX);
+            Err(error) => {
+                self.is_outage = error.is_outage();
+                let longest = match self.is_outage {
+                    true => OUTAGE_RETRY_MAX,
+                    false => RETRY_MAX,
+                };
+                self.retry_at = now + backoff(self.failures, longest);
                 self.failures += 1;
             }
         }
     }
+}
+
+fn backoff(failures: u32, longest: Duration) -> Duration {
+    longest.min(RETRY_MIN * 2u32.pow(failures.min(10)))
 }
 
 pub(super) async fn expire(
