@@ -371,4 +371,8 @@ fn damaged(section: &Section, fault: FormatError) -> StoreError {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a store is outside of the simulated world"
+)]
 mod tests;

@@ -174,10 +174,8 @@ impl Store {
 
     /// Deletes an object; one that is not there is deleted already.
     pub(crate) async fn delete(&self, key: &Path) -> Result<(), StoreError> {
-        if let Some(directory) = self.directory.clone() {
-            let key = key.clone();
-            let removed = tokio::task::spawn_blocking(move || remove_staged(&directory, &key));
-            removed.await.expect("it does not panic")?;
+        if let Some(directory) = &self.directory {
+            remove_staged(directory, key)?;
         }
         let delete = self.inner.delete(key);
         match self.ask("delete", Operation::Delete, key, 0, delete).await {
@@ -234,7 +232,7 @@ pub(crate) fn timed_out(operation: &'static str, key: &Path, bytes: u64) -> Stor
 }
 
 /// Removes what a process that was killed has left of writing an object into a directory: it is written as `KEY#1`, or the next
-/// number that is free, and renamed when it is whole.
+/// number that is free, and renamed when it is whole. Blocks for as long as it takes to find nothing there; this is a thread of the tier.
 #[allow(
     clippy::disallowed_methods,
     reason = "a store is outside of the simulated world"
