@@ -174,8 +174,12 @@ impl Store {
 
     /// Deletes an object; one that is not there is deleted already.
     pub(crate) async fn delete(&self, key: &Path) -> Result<(), StoreError> {
-        if let Some(directory) = &self.directory {
-            remove_staged(directory, key)?;
+        if let Some(directory) = self.directory.clone() {
+            let removed = remove_staged(directory, key.clone());
+            match tokio::time::timeout(DEADLINE, removed).await {
+                Ok(removed) => removed?,
+                Err(_) => return Err(timed_out("delete", key, 0)),
+            }
         }
         let delete = self.inner.delete(key);
         match self.ask("delete", Operation::Delete, key, 0, delete).await {
@@ -232,28 +236,33 @@ pub(crate) fn timed_out(operation: &'static str, key: &Path, bytes: u64) -> Stor
 }
 
 /// Removes what a process that was killed has left of writing an object into a directory: it is written as `KEY#1`, or the next
-/// number that is free, and renamed when it is whole. Blocks for as long as it takes to find nothing there; this is a thread of the tier.
+/// number that is free, and renamed when it is whole.
 #[allow(
     clippy::disallowed_methods,
     reason = "a store is outside of the simulated world"
 )]
-fn remove_staged(directory: &LocalFileSystem, key: &Path) -> Result<(), StoreError> {
-    let failed = |error| StoreError::of("delete", key, error);
-    let whole = directory.path_to_filesystem(key).map_err(failed)?;
-    for number in 1..=STAGED_MAX {
-        let mut staged = whole.clone().into_os_string();
-        staged.push(format!("#{number}"));
-        match std::fs::remove_file(&staged) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(failed(object_store::Error::Generic {
-                    store: "file",
-                    source: Box::new(error),
-                }));
+async fn remove_staged(directory: Arc<LocalFileSystem>, key: Path) -> Result<(), StoreError> {
+    let whole = directory.path_to_filesystem(&key);
+    let whole = whole.map_err(|error| StoreError::of("delete", &key, error))?;
+    let remove = move || {
+        for number in 1..=STAGED_MAX {
+            let mut staged = whole.clone().into_os_string();
+            staged.push(format!("#{number}"));
+            match std::fs::remove_file(&staged) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
             }
-            _ => {}
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    let removed = tokio::task::spawn_blocking(remove).await;
+    removed.expect("it does not panic").map_err(|error| {
+        let error = object_store::Error::Generic {
+            store: "file",
+            source: Box::new(error),
+        };
+        StoreError::of("delete", &key, error)
+    })
 }
 
 fn open_directory(path: &std::path::Path) -> Result<LocalFileSystem, OpenError> {

@@ -159,14 +159,9 @@ fn read_all(broker: &Broker, request: &FetchRequest, targets: &[Target<'_>]) -> 
     let mut outcomes = Vec::with_capacity(targets.len());
     for target in targets {
         let outcome = read_one(target, isolation, budget, is_first);
-        match &outcome {
-            Ok(read) => {
-                budget = budget.saturating_sub(read.records.bytes);
-                is_first &= read.records.bytes == 0;
-            }
-            // It will give the batch that may be larger than what is asked for (KIP-74).
-            Err(Unread::Remote) => is_first = false,
-            Err(Unread::Refused(_)) => {}
+        if let Ok(read) = &outcome {
+            budget = budget.saturating_sub(read.records.bytes);
+            is_first &= read.records.bytes == 0;
         }
         outcomes.push(outcome);
     }

@@ -12,12 +12,13 @@ use tidemill_tiered_store::StoreError;
 use super::Tier;
 use crate::broker::Broker;
 
-/// Names that one round takes off the list of garbage.
-const DELETED_IN_A_ROUND: usize = 1_000;
+/// What one round deletes: whether the tier is still ours is asked for each round. A page that goes with its extents weighs more.
+const ROUND_WEIGHT: usize = 200;
+const PAGE_WEIGHT: usize = 50;
 /// Requests at the same time, and of a page that goes with its extents so many more.
 const OBJECTS_AT_ONCE: usize = 8;
 /// What was announced and never committed may still arrive: a request that everybody has given up can be on its way. Its name
-/// is kept so long from when the upload was begun, then it is deleted once.
+/// is kept so long, then it is deleted once.
 const EXPIRED_GRACE: Duration = Duration::from_secs(24 * 3600);
 
 /// Since when this process knows of each object that may go. A restart lets the wait begin anew, which harms nobody.
@@ -33,6 +34,7 @@ impl Collector {
             return;
         }
         let is_outage = AtomicBool::new(false);
+        let tried: Vec<RemoteObject> = due.iter().map(|(object, _)| *object).collect();
         let deletes = stream::iter(due).map(|(object, garbage)| {
             let is_outage = &is_outage;
             async move {
@@ -56,6 +58,12 @@ impl Collector {
             .filter_map(std::future::ready)
             .collect()
             .await;
+        if !is_outage.into_inner() {
+            // What cannot be deleted waits again, and lets others pass.
+            let now = broker.clock.monotonic();
+            self.since
+                .extend(tried.into_iter().map(|object| (object, now)));
+        }
         if deleted.is_empty() {
             return;
         }
@@ -75,30 +83,23 @@ impl Collector {
             return Vec::new();
         }
         self.since.retain(|object, _| image.is_garbage(object));
-        let (now, now_ms) = (broker.clock.monotonic(), broker.clock.now_ms());
-        let mut due = Vec::new();
+        let now = broker.clock.monotonic();
+        let (mut due, mut weight) = (Vec::new(), 0);
         for (object, garbage) in image.garbage() {
             let since = *self.since.entry(*object).or_insert(now);
-            let waited = now.saturating_sub(since);
-            let is_late = waited >= EXPIRED_GRACE || is_older(object, now_ms, EXPIRED_GRACE);
-            if waited >= tier.config.delete_grace && (!garbage.expired || is_late) {
+            let grace = match garbage.expired {
+                true => EXPIRED_GRACE.max(tier.config.delete_grace),
+                false => tier.config.delete_grace,
+            };
+            if now.saturating_sub(since) >= grace && weight < ROUND_WEIGHT {
                 due.push((*object, *garbage));
-                if due.len() == DELETED_IN_A_ROUND {
-                    break;
-                }
+                weight += match garbage.with_extents {
+                    true => PAGE_WEIGHT,
+                    false => 1,
+                };
             }
         }
         due
-    }
-}
-
-/// Whether the name says that the upload was begun so long ago, whatever this process has seen of it.
-fn is_older(object: &RemoteObject, now_ms: i64, age: Duration) -> bool {
-    match object {
-        RemoteObject::Data(id) => {
-            i128::from(now_ms) - i128::from(id.created_ms()) >= age.as_millis() as i128
-        }
-        RemoteObject::Page { .. } => false,
     }
 }
 

@@ -12,6 +12,7 @@ mod claim;
 mod collect;
 mod disk;
 mod figures;
+mod outage;
 mod pages;
 mod read;
 mod status;
@@ -42,7 +43,8 @@ use crate::config::BrokerConfig;
 use crate::partition::Partition;
 use crate::random::Random;
 use figures::Uploads;
-use upload::{Outage, PartitionUpload};
+use outage::Outage;
+use upload::PartitionUpload;
 
 /// After a round that ended by panic the next one waits.
 const AFTER_PANIC: Duration = Duration::from_secs(5);
@@ -57,7 +59,7 @@ pub(crate) struct Tier {
     /// Whether this broker's cluster is known to own the tier; without that nothing is written to it.
     is_claimed: AtomicBool,
     uploads: Mutex<HashMap<RemoteKey, PartitionUpload>>,
-    outage: Mutex<Option<Outage>>,
+    outage: Mutex<Outage>,
     counts: Uploads,
 }
 
@@ -125,6 +127,7 @@ impl Tier {
         broker: &Arc<Broker>,
         stopped: &watch::Receiver<bool>,
     ) {
+        let mut is_stopped = stopped.clone();
         loop {
             let rounds = duty(Arc::clone(self), Arc::clone(broker));
             let mut stopped = stopped.clone();
@@ -136,10 +139,11 @@ impl Tier {
             };
             match self.store.spawn(until_stopped).await {
                 Ok(()) => return,
-                Err(error) => {
-                    self.counts.failed(&error);
-                    tokio::time::sleep(AFTER_PANIC).await;
-                }
+                Err(error) => self.counts.failed(&error),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(AFTER_PANIC) => {}
+                _ = is_stopped.wait_for(|is_stopped| *is_stopped) => return,
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use tidemill_metadata::{Command, MetadataLog, PageSeal, ProposeError, RemoteLog};
 use tidemill_records::{Extent, ObjectId, Offset, PageRef, RemoteObject};
+use tidemill_tiered_store::StoreError;
 use tidemill_tiered_store::page::{self, PAGE_EXTENTS_MAX};
 
 use super::upload::{UploadError, expire};
@@ -25,7 +26,17 @@ impl Tier {
         let moved = &inline[..inline.len().saturating_sub(KEPT_INLINE)];
         let last = remote.pages.last();
         let last = last.filter(|last| last.extents as usize + moved.len() <= PAGE_EXTENTS_MAX);
-        self.rewrite(broker, led, remote, last, moved).await
+        match self.rewrite(broker, led, remote, last, moved).await {
+            // What cannot be read cannot be added to, but must not keep what comes after it from the tier.
+            Err(UploadError::Store(
+                error @ (StoreError::NotFound { .. } | StoreError::Damaged { .. }),
+            )) if last.is_some() => {
+                self.counts.failed(&error);
+                tracing::error!(partition = %led.partition.name, %error, "the last page of the manifest cannot be read");
+                self.rewrite(broker, led, remote, None, moved).await
+            }
+            result => result,
+        }
     }
 
     /// Writes the first page anew without the extents that retention or DeleteRecords has given up, if they are worth it.

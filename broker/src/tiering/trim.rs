@@ -55,6 +55,11 @@ impl Tier {
         for led in led(broker) {
             let wanted = match self.retention_start(&led, now_ms).await {
                 Ok(start) => start,
+                // The others would wait for the store too, and uploads for them.
+                Err(error) if error.is_outage() => {
+                    self.counts.failed(&error);
+                    return;
+                }
                 Err(error) => {
                     self.counts.failed(&error);
                     continue;
@@ -65,6 +70,10 @@ impl Tier {
                 Err(error) => Err(error),
             };
             if let Err(error) = moved {
+                if error.is_outage() {
+                    self.counts.failed(&error);
+                    return;
+                }
                 tracing::warn!(partition = %led.partition.name, %error, "cannot let the log begin later");
             }
         }

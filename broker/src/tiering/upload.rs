@@ -20,7 +20,7 @@ use tidemill_tiered_store::StoreError;
 use tidemill_tiered_store::footer::{Aborted, ExtentIdentity, FooterBuilder};
 use tidemill_tiered_store::object;
 
-use super::{Led, RemoteKey, Tier, led};
+use super::{Led, RemoteKey, Tier, led, outage};
 use crate::broker::Broker;
 use crate::partition::Isolation;
 
@@ -31,8 +31,6 @@ const READ_BYTES: usize = 4 << 20;
 /// After a failure the next attempt waits, twice as long each time up to this.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 const RETRY_MIN: Duration = Duration::from_millis(500);
-/// While the store is away one partition asks for all, so often at least.
-const OUTAGE_RETRY_MAX: Duration = Duration::from_secs(5);
 /// Producers that a footer remembers.
 const PRODUCERS_MAX: usize = 10_000;
 
@@ -57,16 +55,9 @@ pub(super) enum UploadError {
 
 impl UploadError {
     /// Whether it is the store that fails, whatever is asked of it.
-    fn is_outage(&self) -> bool {
+    pub(super) fn is_outage(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_outage())
     }
-}
-
-/// The store has failed so often since it last did what it was asked, and is not asked again before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Outage {
-    failures: u32,
-    retry_at: Duration,
 }
 
 /// What is known of one partition's uploads between rounds.
@@ -81,8 +72,8 @@ pub(super) struct PartitionUpload {
     /// Not to be tried before, after so many failures.
     retry_at: Duration,
     failures: u32,
-    /// The last failure was one of the whole store.
-    is_outage: bool,
+    /// When it was tried last.
+    tried_at: Duration,
 }
 
 /// An object on its way. Its batches are read again for each attempt: a store that is away must not fill the memory with them.
@@ -106,63 +97,62 @@ impl Tier {
         let led = led(broker);
         let known: HashSet<RemoteKey> = led.iter().map(|led| led.key).collect();
         self.uploads.lock().retain(|key, _| known.contains(key));
-        let outage = *self.outage.lock();
         let mut due: Vec<Led> = led
             .into_iter()
             .filter(|led| self.is_due(led, now, is_pressed))
             .collect();
-        if outage.is_some_and(|outage| now < outage.retry_at) {
-            return false;
-        }
-        // Who has waited longest for the store comes first.
-        due.sort_by_key(|led| {
-            self.with_upload(led.key, |upload| upload.waits.map(|(_, since)| since))
-        });
-        if outage.is_some() {
-            // One finds out for all whether the store is back.
+        let was_away = {
+            let outage = self.outage.lock();
+            if outage.is_waiting(now) {
+                return false;
+            }
+            outage.is_on()
+        };
+        if was_away {
+            // One finds out for all whether the store is back, each time another one.
+            due.sort_by_key(|led| self.with_upload(led.key, |upload| upload.tried_at));
             due.truncate(1);
+        } else {
+            // Who has waited longest for the store comes first.
+            due.sort_by_key(|led| {
+                self.with_upload(led.key, |upload| upload.waits.map(|(_, since)| since))
+            });
         }
         let uploads = stream::iter(due).map(|led| async move {
-            if *self.outage.lock() != outage {
+            if !was_away && self.outage.lock().is_on() {
                 return false;
             }
             let result = self.upload(broker, &led).await;
             let ended = broker.clock.monotonic();
-            let is_done = result.is_ok();
             self.with_upload(led.key, |upload| upload.note(&result, ended));
             match result {
-                Ok(()) => {
-                    self.counts.succeeded();
-                    self.end_outage();
+                Ok(did_upload) => {
+                    if did_upload {
+                        self.counts.succeeded();
+                        self.note_success();
+                    }
+                    did_upload
                 }
                 Err(error) => {
                     self.counts.failed(&error);
                     if error.is_outage() {
-                        self.note_outage(ended);
+                        self.outage.lock().note_failure(led.key, ended);
                     }
                     tracing::debug!(partition = %led.partition.name, %error, "upload failed, will try again");
+                    false
                 }
             }
-            is_done
         });
         let results: Vec<bool> = uploads.buffer_unordered(UPLOADS_MAX).collect().await;
         results.contains(&true)
     }
 
-    fn note_outage(&self, now: Duration) {
-        let mut outage = self.outage.lock();
-        let failures = outage.map_or(0, |outage| outage.failures);
-        *outage = Some(Outage {
-            failures: failures + 1,
-            retry_at: now + backoff(failures, OUTAGE_RETRY_MAX),
-        });
-    }
-
-    /// The store does again what it is asked: nobody waits for his next attempt.
-    fn end_outage(&self) {
-        *self.outage.lock() = None;
-        for upload in self.uploads.lock().values_mut() {
-            if std::mem::take(&mut upload.is_outage) {
+    /// The store does what it is asked: whoever failed while it was away need not wait.
+    fn note_success(&self) {
+        let freed = self.outage.lock().note_success();
+        let mut uploads = self.uploads.lock();
+        for key in freed {
+            if let Some(upload) = uploads.get_mut(&key) {
                 upload.retry_at = Duration::ZERO;
             }
         }
@@ -207,7 +197,8 @@ impl Tier {
             || waited >= self.config.upload_max_lag
     }
 
-    async fn upload(&self, broker: &Broker, led: &Led) -> Result<(), UploadError> {
+    /// Uploads the next object; false when there is nothing to upload any more.
+    async fn upload(&self, broker: &Broker, led: &Led) -> Result<bool, UploadError> {
         if led
             .remote
             .as_ref()
@@ -220,7 +211,7 @@ impl Tier {
             Some(pending) => (pending, None),
             None => match self.build(broker, led).await? {
                 Some((pending, batches)) => (pending, Some(batches)),
-                None => return Ok(()),
+                None => return Ok(false),
             },
         };
         let keep = |pending: &Pending| {
@@ -280,7 +271,7 @@ impl Tier {
             upload.pending = None;
             upload.waits = None;
         });
-        Ok(())
+        Ok(true)
     }
 
     pub(super) async fn announce(
@@ -454,13 +445,13 @@ impl Tier {
 }
 
 impl PartitionUpload {
-    fn note(&mut self, result: &Result<(), UploadError>, now: Duration) {
+    fn note(&mut self, result: &Result<bool, UploadError>, now: Duration) {
+        self.tried_at = now;
         match result {
-            Ok(()) => self.failures = 0,
+            Ok(_) => self.failures = 0,
             Err(error) => {
-                self.is_outage = error.is_outage();
-                let longest = match self.is_outage {
-                    true => OUTAGE_RETRY_MAX,
+                let longest = match error.is_outage() {
+                    true => outage::RETRY_MAX,
                     false => RETRY_MAX,
                 };
                 self.retry_at = now + backoff(self.failures, longest);
@@ -470,7 +461,7 @@ impl PartitionUpload {
     }
 }
 
-fn backoff(failures: u32, longest: Duration) -> Duration {
+pub(super) fn backoff(failures: u32, longest: Duration) -> Duration {
     longest.min(RETRY_MIN * 2u32.pow(failures.min(10)))
 }
 

@@ -151,7 +151,7 @@ pub(super) fn seal_page(image: &mut MetadataImage, seal: &PageSeal) -> Result<Ou
     let mut extents = log.extents();
     let moved = usize::try_from(*moved).unwrap_or(usize::MAX);
     let taken = extents.get(..moved).ok_or(Rejection::UnknownExtent)?;
-    check_moves(&extents, dropped, moved, at == 0, at == pages.len())?;
+    check_moves(&extents, dropped, moved, at == pages.len())?;
     check_page(page, replaced.as_ref(), taken, dropped.len(), log.start)?;
     extents.drain(..moved);
     pages.insert(at, page.clone());
@@ -335,18 +335,17 @@ fn check_row(extents: &[Extent], from: Offset, to: Option<Offset>) -> Result<(),
     }
 }
 
-/// A page changes where the log does: at its end by extents that are moved there, at its beginning by such as are dropped. What is
-/// dropped is in no use.
+/// A page changes where the log does: at its end by extents that are moved there, at its beginning by such as are dropped. That
+/// is the first page: others do not begin below the log's start. What is dropped is in no use.
 fn check_moves(
     inline: &[Extent],
     dropped: &[ObjectId],
     moved: usize,
-    is_first: bool,
     is_last: bool,
 ) -> Result<(), Rejection> {
     let is_used = |object: &ObjectId| inline.iter().any(|extent| extent.object == *object);
     let is_reason = moved > 0 || !dropped.is_empty();
-    let is_there = (moved == 0 || is_last) && (dropped.is_empty() || is_first);
+    let is_there = moved == 0 || is_last;
     match is_reason && is_there && !dropped.iter().any(is_used) {
         true => Ok(()),
         false => Err(Rejection::ExtentsOutOfOrder),
