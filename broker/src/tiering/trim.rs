@@ -3,6 +3,7 @@
 use tidemill_records::{Extent, Offset};
 use tidemill_tiered_store::StoreError;
 
+use super::upload::UploadError;
 use super::{Led, Tier, advance_log_start, led};
 use crate::broker::Broker;
 
@@ -53,30 +54,22 @@ impl Tier {
     pub(super) async fn apply_retention(&self, broker: &Broker) {
         let now_ms = broker.clock.now_ms();
         for led in led(broker) {
-            let wanted = match self.retention_start(&led, now_ms).await {
-                Ok(start) => start,
-                // The others would wait for the store too, and uploads for them.
-                Err(error) if error.is_outage() => {
-                    self.counts.failed(&error);
-                    return;
-                }
-                Err(error) => {
-                    self.counts.failed(&error);
-                    continue;
-                }
+            let Err(error) = self.retain(broker, &led, now_ms).await else {
+                continue;
             };
-            let moved = match self.move_start(broker, &led, wanted).await {
-                Ok(()) => self.drop_dead(broker, &led).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = moved {
-                if error.is_outage() {
-                    self.counts.failed(&error);
-                    return;
-                }
-                tracing::warn!(partition = %led.partition.name, %error, "cannot let the log begin later");
+            self.counts.failed(&error);
+            tracing::warn!(partition = %led.partition.name, %error, "cannot apply retention");
+            // The others would wait for the store too, and uploads for them.
+            if error.is_outage() && self.note_failure(led.key, broker.clock.monotonic()) {
+                return;
             }
         }
+    }
+
+    async fn retain(&self, broker: &Broker, led: &Led, now_ms: i64) -> Result<(), UploadError> {
+        let wanted = self.retention_start(led, now_ms).await?;
+        self.move_start(broker, led, wanted).await?;
+        self.drop_dead(broker, led).await
     }
 
     async fn move_start(
@@ -84,7 +77,7 @@ impl Tier {
         broker: &Broker,
         led: &Led,
         wanted: Offset,
-    ) -> Result<(), super::upload::UploadError> {
+    ) -> Result<(), UploadError> {
         let log = &led.partition.log;
         let known = led.remote.as_ref().map(|remote| remote.start);
         let start = wanted.max(log.log_start_offset());

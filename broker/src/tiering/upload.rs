@@ -136,7 +136,7 @@ impl Tier {
                 Err(error) => {
                     self.counts.failed(&error);
                     if error.is_outage() {
-                        self.outage.lock().note_failure(led.key, ended);
+                        self.note_failure(led.key, ended);
                     }
                     tracing::debug!(partition = %led.partition.name, %error, "upload failed, will try again");
                     false
@@ -145,6 +145,13 @@ impl Tier {
         });
         let results: Vec<bool> = uploads.buffer_unordered(UPLOADS_MAX).collect().await;
         results.contains(&true)
+    }
+
+    /// Notes that the store failed a partition. Whether it is away as a whole.
+    pub(super) fn note_failure(&self, key: RemoteKey, now: Duration) -> bool {
+        let mut outage = self.outage.lock();
+        outage.note_failure(key, now);
+        outage.is_on()
     }
 
     /// The store does what it is asked: whoever failed while it was away need not wait.
