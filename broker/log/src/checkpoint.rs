@@ -203,11 +203,12 @@ async fn take(shared: &Shared) -> Result<(), CheckpointError> {
     if !flushed || !captured.iter().all(Captured::is_drained) {
         return Err(CheckpointError::NotDrained);
     }
-    // What was dropped before it was drained must not come back from a write-ahead log that lacks the drop.
+    sync(shared, &captured).inspect_err(|_| shared.fail())?;
+    // What was dropped before it was drained or synced must not come back from a write-ahead log that lacks the drop. From here on
+    // nothing that was captured is unsynced.
     if let Some(lsn) = captured.iter().filter_map(Captured::dropped_at).max() {
         shared.wal.wait_durable(lsn).await?;
     }
-    sync(shared, &captured).inspect_err(|_| shared.fail())?;
     let path = shared.config.dir.join(CHECKPOINT);
     write_atomic(&*shared.fs, &path, FORMAT, &payload)?;
     trigger.last.store(from.0, Ordering::Release);
@@ -268,10 +269,12 @@ fn capture(shared: &Shared, from: Lsn) -> (Vec<u8>, Vec<Captured>, Lsn) {
 }
 
 impl Captured {
-    /// Where the write-ahead log tells that captured segments were dropped, or all of the log.
+    /// Where the write-ahead log tells that captured segments were dropped at either end, or all of the log.
     fn dropped_at(&self) -> Option<Lsn> {
         self.log.with_state(|state| {
-            let dropped = state.deleted || state.segments[0].base != self.first_base;
+            let dropped = state.deleted
+                || state.cuts != self.cuts
+                || state.segments[0].base != self.first_base;
             dropped.then_some(state.last_lsn)
         })
     }

@@ -266,6 +266,8 @@ impl<'a> Replay<'a> {
             log.touch();
             log.finish();
             log.sync_segments()?;
+            // The names too: no checkpoint will look into a directory that nobody knows.
+            files::sync_partition_dir(&**self.fs, &dir)?;
             self.topics_changed |= files::put_aside(&**self.fs, &dir, &aside)?;
             Ok(())
         };

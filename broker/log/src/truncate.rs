@@ -131,17 +131,14 @@ impl PartitionLog {
     /// Writes a segment's indexes anew from its batches, where they were found torn.
     pub(crate) fn rebuild_indexes(&self, base: Offset) -> Result<(), ReadError> {
         let found = self.with_state(|state| {
-            let active = state.active().base;
-            let interval = state.config.index_interval_bytes;
+            let is_active = base == state.active().base;
+            let (interval, cuts) = (state.config.index_interval_bytes, state.cuts);
             let segment = state.segment_mut(base)?;
-            Some((
-                segment.drained,
-                segment.created_ms,
-                base == active,
-                interval,
-            ))
+            let is_settled = !is_active && segment.is_drained();
+            let (drained, created_ms) = (segment.drained, segment.created_ms);
+            Some((drained, created_ms, is_settled, interval, cuts))
         });
-        let Some((drained, created_ms, is_active, interval)) = found else {
+        let Some((drained, created_ms, is_settled, interval, cuts)) = found else {
             return Ok(());
         };
         let file = self.open_file(base, FileKind::Log, OpenMode::ReadWrite)?;
@@ -150,23 +147,26 @@ impl PartitionLog {
             rebuilt.push(batch, interval, created_ms);
         });
         walked.map_err(|error| self.walk_error(error))?;
-        if !is_active {
+        if is_settled {
             rebuilt.seal();
         }
-        let written = self.with_state(|state| {
+        let is_wanted = self.with_state(|state| {
+            if state.cuts != cuts {
+                return false;
+            }
             let Some(segment) = state.segment_mut(base) else {
                 return false;
             };
             let entries = (rebuilt.index_entries, rebuilt.time_entries);
-            if is_active {
+            if !is_settled {
                 // The drain goes on behind what is there: only the same number of entries fits.
                 return entries == (segment.index_written(), segment.time_written());
             }
             (segment.index_entries, segment.time_entries) = entries;
             true
         });
-        if written {
-            self.write_indexes(&rebuilt)?;
+        if is_wanted {
+            self.write_indexes(&rebuilt, is_settled)?;
             self.with_state(|state| {
                 if let Some(segment) = state.segment_mut(base) {
                     segment.unsynced.index = true;
@@ -177,14 +177,18 @@ impl PartitionLog {
         Ok(())
     }
 
-    fn write_indexes(&self, rebuilt: &Segment) -> Result<(), ReadError> {
+    /// `ends` where nothing follows the entries: the drain may have written behind them meanwhile.
+    fn write_indexes(&self, rebuilt: &Segment, ends: bool) -> Result<(), ReadError> {
         let base = rebuilt.base;
         let index = crate::index::encode_entries(base, &rebuilt.index_pending);
         let time = crate::index::encode_entries(base, &rebuilt.time_pending);
         for (kind, bytes) in [(FileKind::Index, index), (FileKind::TimeIndex, time)] {
             let file = self.open_file(base, kind, OpenMode::Create)?;
             file.write_all_at(&[io::IoSlice::new(&bytes)], 0)
-                .and_then(|()| file.set_len(bytes.len() as u64))
+                .and_then(|()| match ends {
+                    true => file.set_len(bytes.len() as u64),
+                    false => Ok(()),
+                })
                 .map_err(|error| self.io_error(base, kind, error))?;
         }
         self.note_changed();
