@@ -53,13 +53,14 @@ pub struct ReadRange {
 pub(crate) struct Readers(Mutex<HashMap<(TopicId, PartitionId, Offset), usize>>);
 
 impl Readers {
-    /// The window of who reads from here: it doubles with each read that goes on where the one before ended.
-    fn window(&self, range: &ReadRange) -> usize {
+    /// The window of who reads from here: it doubles with each read that goes on where the one before ended. None for a reader
+    /// that may never come back.
+    fn window(&self, range: &ReadRange) -> Option<usize> {
         let known = self
             .0
             .lock()
             .remove(&(range.topic, range.partition, range.from));
-        known.map_or(CHUNK_BYTES, |window| (2 * window).min(AHEAD_BYTES_MAX))
+        known.map(|window| (2 * window).min(AHEAD_BYTES_MAX))
     }
 
     fn leave(&self, range: &ReadRange, next: Offset, window: usize) {
@@ -86,12 +87,11 @@ impl TieredStore {
         let window = self.inner.readers.window(&range);
         let start = section.footer.position_of(range.from) as usize;
         let chunks = &self.inner.chunks;
-        // The first GET is not larger than it must be: it is waited for.
+        // The first GET is not larger than it must be, and shares the way with no other: it is waited for.
         chunks.ensure(&section, start..start + 1, false);
         // What lies ahead is fetched in long runs, not as the window moves on with each read: requests cost money.
-        let is_low =
-            window == CHUNK_BYTES || !chunks.is_covered(&section, start..start + window / 2);
-        if is_low {
+        let ahead = window.filter(|window| !chunks.is_covered(&section, start..start + window / 2));
+        if let Some(window) = ahead {
             chunks.ensure(&section, start..start + window, true);
         }
         let mut walk = Walk {
@@ -100,8 +100,9 @@ impl TieredStore {
             held: Vec::new(),
         };
         let read = walk.read(&range, start).await?;
-        self.inner.readers.leave(&range, read.next, window);
-        if is_low {
+        let window_now = window.unwrap_or(CHUNK_BYTES);
+        self.inner.readers.leave(&range, read.next, window_now);
+        if let Some(window) = ahead {
             self.read_ahead(&section, extents, &range, start, window);
         }
         Ok(read)

@@ -85,6 +85,17 @@ impl Drop for Inner {
     }
 }
 
+/// Nice value of the tier's threads.
+const NICE: i32 = 5;
+
+/// Where the processors do not suffice for both, cold data waits for appends and for reads of what is new.
+fn step_back() {
+    // On Linux that is this thread alone.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "the tier's threads have the priority of all others");
+    }
+}
+
 impl TieredStore {
     /// Opens the tier of a cluster. All I/O is done by two threads of its own, so that cold reads and uploads compete with nobody
     /// for the broker's. Nothing is asked of the store yet.
@@ -98,6 +109,7 @@ impl TieredStore {
             .worker_threads(2)
             .thread_name("tier")
             .enable_all()
+            .on_thread_start(step_back)
             .build()
             .map_err(OpenError::Threads)?;
         let handle = runtime.handle().clone();

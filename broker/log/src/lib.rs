@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod append;
+mod buffers;
 mod checkpoint;
 mod codec;
 mod config;
@@ -45,6 +46,7 @@ mod verify;
 mod wal_entry;
 
 pub use append::{AppendInfo, AppendOrigin};
+pub use buffers::{ReadBuffer, ReadBuffers};
 pub use checkpoint::CheckpointError;
 pub use config::{LogConfig, LogDirConfig};
 pub use error::{AppendError, FormatError, LogError, Offline, OfflineCause, ReadError};

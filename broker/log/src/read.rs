@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use tidemill_records::{BatchError, BatchHeader, BatchRules, HEADER_BYTES, Offset, RecordBatch};
 use tidemill_storage::fs::{File, OpenMode};
 
+use crate::buffers::ReadBuffers;
 use crate::error::{OfflineCause, ReadError};
 use crate::files::{FileKey, FileKind, segment_file};
 use crate::index::{OffsetEntry, search};
@@ -84,6 +85,29 @@ impl PartitionLog {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<LogRead, ReadError> {
+        self.read_through(None, from, up_to, max_bytes, at_least_one)
+    }
+
+    /// Like [`PartitionLog::read`], with files read into buffers that are used again.
+    pub fn read_into(
+        &self,
+        buffers: &ReadBuffers,
+        from: Offset,
+        up_to: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<LogRead, ReadError> {
+        self.read_through(Some(buffers), from, up_to, max_bytes, at_least_one)
+    }
+
+    fn read_through(
+        &self,
+        buffers: Option<&ReadBuffers>,
+        from: Offset,
+        up_to: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<LogRead, ReadError> {
         let mut from_segment = from;
         loop {
             let planned = self.with_state(|state| {
@@ -113,7 +137,7 @@ impl PartitionLog {
                 max_bytes,
                 at_least_one,
             };
-            match self.read_file(&plan, &want) {
+            match self.read_file(buffers, &plan, &want) {
                 Ok(FileRead::Read(read)) => return Ok(read),
                 // Compaction may leave a hole at a segment's end.
                 Ok(FileRead::PastSegment(next)) => from_segment = next,
@@ -150,12 +174,18 @@ impl PartitionLog {
         self.with_state(|state| state.segment_mut(base).is_none())
     }
 
-    fn read_file(&self, plan: &FilePlan, want: &Want) -> Result<FileRead, ReadError> {
+    fn read_file(
+        &self,
+        buffers: Option<&ReadBuffers>,
+        plan: &FilePlan,
+        want: &Want,
+    ) -> Result<FileRead, ReadError> {
         let file = self.open_file(plan.base, FileKind::Log, OpenMode::ReadWrite)?;
         let mut reader = FileReader {
             log: self,
             file: &*file,
             plan,
+            buffers,
             bytes: Bytes::new(),
             bytes_at: 0,
         };
@@ -340,6 +370,7 @@ struct FileReader<'a> {
     log: &'a PartitionLog,
     file: &'a dyn File,
     plan: &'a FilePlan,
+    buffers: Option<&'a ReadBuffers>,
     bytes: Bytes,
     bytes_at: u64,
 }
@@ -445,8 +476,16 @@ impl FileReader<'_> {
     fn fill(&mut self, position: u64, count: usize) -> Result<(), ReadError> {
         let left = u64::from(self.plan.drained).saturating_sub(position);
         let count = count.min(left as usize);
-        let mut bytes = BytesMut::zeroed(count);
-        let read = self.file.read_at(&mut bytes, position);
+        let (read, bytes) = match self.buffers {
+            None => {
+                let mut bytes = BytesMut::zeroed(count);
+                (self.file.read_at(&mut bytes, position), bytes.freeze())
+            }
+            Some(buffers) => {
+                let mut bytes = buffers.take(count);
+                (self.file.read_at(bytes.space(), position), bytes.freeze())
+            }
+        };
         let read = read.map_err(|error| self.log.io_error(self.plan.base, FileKind::Log, error))?;
         let counters = &self.log.shared.counters;
         Counters::add(&counters.file_reads, 1);
@@ -454,7 +493,7 @@ impl FileReader<'_> {
         if read < count {
             return Err(self.shorter(position + read as u64));
         }
-        self.bytes = bytes.freeze();
+        self.bytes = bytes;
         self.bytes_at = position;
         Ok(())
     }

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use parking_lot::Mutex;
+use tidemill_log::ReadBuffers;
 use tidemill_metadata::{Command, Metadata, MetadataLog, ProposeError, RemoteLog};
 use tidemill_records::{LeaderEpoch, Offset, PartitionId, TopicId};
 use tidemill_tiered_store::{StoreConfig, TierUrl, TieredStore};
@@ -59,6 +60,7 @@ pub(crate) struct Tier {
     /// Whether this broker's cluster is known to own the tier; without that nothing is written to it.
     is_claimed: AtomicBool,
     uploads: Mutex<HashMap<RemoteKey, PartitionUpload>>,
+    buffers: ReadBuffers,
     outage: Mutex<Outage>,
     counts: Uploads,
 }
@@ -90,6 +92,7 @@ impl Tier {
             config: config.tier.clone(),
             is_claimed: AtomicBool::new(false),
             uploads: Mutex::default(),
+            buffers: upload::buffers(),
             outage: Mutex::default(),
             counts: Uploads::default(),
         };
@@ -150,6 +153,7 @@ impl Tier {
 
     async fn upload_for_ever(&self, broker: &Arc<Broker>) {
         let mut retention_due = broker.clock.monotonic();
+        let mut last_upload = retention_due;
         loop {
             if !self.is_claimed() && !self.claim_again(broker).await {
                 self.pause().await;
@@ -157,6 +161,11 @@ impl Tier {
             }
             self.expire_stale_prepares(broker).await;
             let did_upload = self.upload_round(broker).await;
+            match did_upload {
+                true => last_upload = broker.clock.monotonic(),
+                false if broker.clock.monotonic() - last_upload < upload::BUFFERS_KEPT => {}
+                false => self.buffers.release(),
+            }
             if broker.clock.monotonic() >= retention_due {
                 retention_due =
                     broker.clock.monotonic() + broker.config.log_retention_check_interval;

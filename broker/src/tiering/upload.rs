@@ -7,9 +7,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use tidemill_log::{ProducerSnapshot, ReadError, Uploadable};
+use tidemill_log::{LogRead, ProducerSnapshot, ReadBuffers, ReadError, Uploadable};
 use tidemill_metadata::{
     Command, ExtentReplacement, INLINE_EXTENTS_MAX, MetadataLog, Prepare, ProposeError, RemoteLog,
 };
@@ -28,6 +28,12 @@ use crate::partition::Isolation;
 const UPLOADS_MAX: usize = 3;
 /// One read of the local log.
 const READ_BYTES: usize = 4 << 20;
+/// Room in front of what was asked for, which a read of a file begins at an index entry for.
+const READ_SLACK_BYTES: usize = 64 << 10;
+/// Memory of reads that is kept between uploads.
+const BUFFERS_KEPT_BYTES: usize = 96 << 20;
+/// After a while without uploads it is given back.
+pub(super) const BUFFERS_KEPT: Duration = Duration::from_secs(10);
 /// After a failure the next attempt waits, twice as long each time up to this.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 const RETRY_MIN: Duration = Duration::from_millis(500);
@@ -58,6 +64,12 @@ impl UploadError {
     pub(super) fn is_outage(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_outage())
     }
+}
+
+/// Memory for what uploads read.
+pub(super) fn buffers() -> ReadBuffers {
+    let buffer_bytes = READ_BYTES + READ_SLACK_BYTES;
+    ReadBuffers::new(buffer_bytes, BUFFERS_KEPT_BYTES / buffer_bytes)
 }
 
 /// What is known of one partition's uploads between rounds.
@@ -239,7 +251,7 @@ impl Tier {
             let began = broker.clock.monotonic();
             let batches = match batches {
                 Some(batches) => batches,
-                None => match read_again(led, &pending.extent) {
+                None => match self.read_again(led, &pending.extent) {
                     Ok(batches) => batches,
                     Err(error) => {
                         // What comes next begins anew.
@@ -343,12 +355,13 @@ impl Tier {
         while next < to && builder.length() < self.config.object_bytes_max {
             let room = (self.config.object_bytes_max - builder.length()) as usize;
             let is_first = builder.length() == 0;
-            let read = log.read(next, to, room.min(READ_BYTES), is_first)?;
+            let want = room.min(READ_BYTES);
+            let read = log.read_into(&self.buffers, next, to, want, is_first)?;
             if read.bytes == 0 {
                 break;
             }
             next = read.next;
-            let bytes = joined(read.chunks, read.bytes);
+            let bytes = self.joined(read);
             for batch in RecordBatch::parse_all(&bytes, BatchRules::Stored)? {
                 builder.push_batch(&batch);
                 snapshot.apply(&batch, PRODUCERS_MAX);
@@ -392,6 +405,43 @@ impl Tier {
             is_put: false,
         };
         Ok(Some((pending, batches)))
+    }
+
+    /// The batches of an extent that was built before. It is not in the tier, so they are all here, and bytes of a log never change.
+    fn read_again(&self, led: &Led, extent: &Extent) -> Result<Vec<Bytes>, UploadError> {
+        let mut batches = Vec::new();
+        let mut next = extent.base;
+        while next < extent.end {
+            let log = &led.partition.log;
+            let read = log.read_into(&self.buffers, next, extent.end, READ_BYTES, true)?;
+            if read.bytes == 0 {
+                break;
+            }
+            next = read.next;
+            batches.push(self.joined(read));
+        }
+        let bytes: usize = batches.iter().map(Bytes::len).sum();
+        match bytes == extent.length as usize {
+            true => Ok(batches),
+            false => Err(UploadError::Changed),
+        }
+    }
+
+    /// What was read, as one piece.
+    fn joined(&self, read: LogRead) -> Bytes {
+        match <[Bytes; 1]>::try_from(read.chunks) {
+            Ok([one]) => one,
+            Err(many) => {
+                let mut buffer = self.buffers.take(read.bytes);
+                let mut rest = buffer.space();
+                for chunk in &many {
+                    let (begin, after) = rest.split_at_mut(chunk.len());
+                    begin.copy_from_slice(chunk);
+                    rest = after;
+                }
+                buffer.freeze()
+            }
+        }
     }
 
     /// The producers at the end of the remote log: remembered, or from the footer of its last extent.
@@ -498,34 +548,4 @@ fn is_committed(broker: &Broker, led: &Led, extent: &Extent) -> bool {
     let remote = image.remote_log(led.key.0, led.key.1);
     let has = |remote: &Arc<RemoteLog>| remote.extents().iter().any(|found| found == extent);
     remote.is_some_and(has)
-}
-
-/// The batches of an extent that was built before. It is not in the tier, so they are all here, and bytes of a log never change.
-fn read_again(led: &Led, extent: &Extent) -> Result<Vec<Bytes>, UploadError> {
-    let mut batches = Vec::new();
-    let mut next = extent.base;
-    while next < extent.end {
-        let read = led.partition.log.read(next, extent.end, READ_BYTES, true)?;
-        if read.bytes == 0 {
-            break;
-        }
-        next = read.next;
-        batches.extend(read.chunks);
-    }
-    let bytes: usize = batches.iter().map(Bytes::len).sum();
-    match bytes == extent.length as usize {
-        true => Ok(batches),
-        false => Err(UploadError::Changed),
-    }
-}
-
-fn joined(chunks: Vec<Bytes>, bytes: usize) -> Bytes {
-    match <[Bytes; 1]>::try_from(chunks) {
-        Ok([one]) => one,
-        Err(many) => {
-            let mut all = BytesMut::with_capacity(bytes);
-            many.iter().for_each(|chunk| all.extend_from_slice(chunk));
-            all.freeze()
-        }
-    }
 }
