@@ -682,3 +682,11 @@ fn bench_moves_what_it_says_it_moved() {
         "{stderr}"
     );
 }
+
+#[test]
+fn an_endpoint_without_a_scheme_is_told_before_the_store_is_asked() {
+    let flags = "tier verify --tier-url s3://bucket/x --tier-endpoint localhost:1";
+    let said = Said::from(command("127.0.0.1:1", flags).output().expect("it runs"));
+    assert_eq!(said.code, 2, "{}", said.stderr);
+    assert!(said.stderr.contains("http://HOST:PORT"), "{}", said.stderr);
+}

@@ -1,7 +1,7 @@
 //! Who owns a prefix of the bucket: one create-only object per incarnation of the cluster.
 //!
 //! Magic `TMCL`, u16 version 1, cluster id of 16 bytes, u64 incarnation, a random id of 16 bytes, CRC32C of all before. The random
-//! id tells the writer whether a conditional PUT that ended in a time-out was its own after all.
+//! id tells two claims of the same incarnation apart.
 
 use uuid::Uuid;
 

@@ -107,11 +107,21 @@ impl StoreError {
 
 /// What the store said.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{kind}: {source}")]
+#[error("{kind}: {source}{}", root(&**.source))]
 pub struct Trouble {
     /// What it means.
     pub kind: TroubleKind,
     source: Arc<object_store::Error>,
+}
+
+/// What lies below an error and does not show in its text: whether a connection was refused, or what TLS did not like.
+fn root(error: &dyn std::error::Error) -> String {
+    let below = std::iter::successors(error.source(), |error| error.source()).last();
+    let below = below.map(ToString::to_string);
+    match below.filter(|below| !error.to_string().contains(below)) {
+        Some(below) => format!(": {below}"),
+        None => String::new(),
+    }
 }
 
 /// What an answer means for who runs the broker.
@@ -120,6 +130,9 @@ pub enum TroubleKind {
     /// The bucket does not exist.
     #[error("there is no such bucket")]
     NoBucket,
+    /// Nothing says what the credentials are, and this machine has no role.
+    #[error("no credentials were found")]
+    NoCredentials,
     /// The credentials are not known to the store, or the signature does not match them.
     #[error("the credentials are wrong")]
     Credentials,
@@ -150,15 +163,15 @@ impl TroubleKind {
     /// What to do about it.
     pub fn hint(self) -> Option<&'static str> {
         match self {
-            Self::NoBucket => {
-                Some("create the bucket, or run `tidemill tier verify --create-bucket`")
-            }
-            Self::Credentials => Some(
+            Self::NoBucket => Some(
+                "create the bucket, or let `tidemill tier verify --tier-url URL --create-bucket` do it",
+            ),
+            Self::NoCredentials | Self::Credentials => Some(
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or an instance role",
             ),
-            Self::Forbidden => {
-                Some("run `tidemill tier verify` to see which permission is missing, and grant it")
-            }
+            Self::Forbidden => Some(
+                "run `tidemill tier verify --tier-url URL` to see which permission is missing, and grant it",
+            ),
             Self::Clock => Some("let this machine's clock be set by NTP"),
             Self::Full => Some("give the store more room or raise its quota"),
             Self::Busy | Self::Conflict => None,
@@ -208,6 +221,7 @@ impl TroubleKind {
                 TroubleKind::Clock,
                 &["RequestTimeTooSkewed", "RequestExpired"],
             ),
+            (TroubleKind::NoCredentials, &["169.254.169.254"]),
             (
                 TroubleKind::Credentials,
                 &[
@@ -215,7 +229,6 @@ impl TroubleKind {
                     "SignatureDoesNotMatch",
                     "InvalidToken",
                     "ExpiredToken",
-                    "169.254.169.254",
                 ],
             ),
             (
@@ -227,7 +240,16 @@ impl TroubleKind {
                     "No space left",
                 ],
             ),
-            (TroubleKind::Forbidden, &["AccessDenied"]),
+            (
+                TroubleKind::Forbidden,
+                &[
+                    "AccessDenied",
+                    "Permission denied",
+                    "PermissionDenied",
+                    "Read-only file system",
+                    "ReadOnlyFilesystem",
+                ],
+            ),
             (
                 TroubleKind::Busy,
                 &["SlowDown", "TooManyRequests", "ServiceUnavailable"],

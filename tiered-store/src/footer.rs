@@ -243,6 +243,14 @@ impl Footer {
         self.aborted.iter().filter(overlaps)
     }
 
+    /// Whether `pieces`, one after the other, are the batches, byte for byte.
+    pub fn is_of(&self, pieces: &[Bytes]) -> bool {
+        let mut builder = FooterBuilder::new(self.identity.base);
+        pieces.iter().for_each(|piece| builder.push_bytes(piece));
+        let bytes: usize = pieces.iter().map(Bytes::len).sum();
+        bytes == self.length as usize && builder.all_block_crcs() == self.block_crcs
+    }
+
     /// Proves that `bytes` is block number `block` of the batches.
     pub fn check_block(&self, block: usize, bytes: &[u8]) -> Result<(), FormatError> {
         let expected = *self.block_crcs.get(block).ok_or(FormatError::Range)?;
@@ -375,9 +383,7 @@ impl FooterBuilder {
         aborted: Vec<Aborted>,
         producers: Bytes,
     ) -> Footer {
-        if self.block_filled > 0 {
-            self.finish_block();
-        }
+        let block_crcs = self.all_block_crcs();
         Footer {
             identity,
             length: self.length,
@@ -385,9 +391,16 @@ impl FooterBuilder {
             epochs,
             index: self.index,
             aborted,
-            block_crcs: self.block_crcs,
+            block_crcs,
             producers,
         }
+    }
+
+    fn all_block_crcs(&mut self) -> Vec<u32> {
+        if self.block_filled > 0 {
+            self.finish_block();
+        }
+        std::mem::take(&mut self.block_crcs)
     }
 }
 

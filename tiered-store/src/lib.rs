@@ -39,5 +39,5 @@ pub use read::{ReadRange, RemoteRead};
 pub use s3::BucketError;
 pub use store::{OpenError, StoreConfig};
 pub use tiered_store::{TierFigures, TierMemory, TieredStore};
-pub use url::{TierUrl, TierUrlError};
+pub use url::{EndpointError, TierUrl, TierUrlError, parse_endpoint};
 pub use verify::{Check, VerifyError};

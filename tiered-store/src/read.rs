@@ -69,7 +69,10 @@ impl Readers {
             // Whoever is forgotten begins with a small window again.
             readers.clear();
         }
-        readers.insert((range.topic, range.partition, next), window);
+        // Two who read the same side by side keep the larger one.
+        let known = readers.entry((range.topic, range.partition, next));
+        let known = known.or_default();
+        *known = window.max(*known);
     }
 }
 
@@ -87,10 +90,10 @@ impl TieredStore {
         let window = self.inner.readers.window(&range);
         let start = section.footer.position_of(range.from) as usize;
         let chunks = &self.inner.chunks;
-        // The first GET is not larger than it must be, and shares the way with no other: it is waited for.
-        chunks.ensure(&section, start..start + 1, false);
         // What lies ahead is fetched in long runs, not as the window moves on with each read: requests cost money.
         let ahead = window.filter(|window| !chunks.is_covered(&section, start..start + window / 2));
+        // The first GET is not larger than it must be, and shares the way with no other: it is waited for.
+        chunks.ensure(&section, start..start + 1, false);
         if let Some(window) = ahead {
             chunks.ensure(&section, start..start + window, true);
         }
@@ -263,5 +266,42 @@ impl Walk<'_> {
             key: self.section.key.to_string(),
             fault,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_reader_who_goes_on_is_read_further_ahead_and_nobody_takes_that_from_another() {
+        let readers = Readers::default();
+        let from = |offset| ReadRange {
+            topic: TopicId(Uuid::nil()),
+            partition: PartitionId(0),
+            from: Offset(offset),
+            up_to: Offset(i64::MAX),
+            max_bytes: 1,
+            at_least_one: true,
+        };
+        assert_eq!(
+            readers.window(&from(0)),
+            None,
+            "nobody knows that it goes on"
+        );
+        readers.leave(&from(0), Offset(10), CHUNK_BYTES);
+        assert_eq!(readers.window(&from(10)), Some(2 * CHUNK_BYTES));
+        readers.leave(&from(10), Offset(20), 2 * CHUNK_BYTES);
+        assert_eq!(
+            readers.window(&from(10)),
+            None,
+            "the second at the same place"
+        );
+        readers.leave(&from(10), Offset(20), CHUNK_BYTES);
+        assert_eq!(readers.window(&from(20)), Some(4 * CHUNK_BYTES));
+        readers.leave(&from(20), Offset(30), AHEAD_BYTES_MAX);
+        assert_eq!(readers.window(&from(30)), Some(AHEAD_BYTES_MAX));
     }
 }

@@ -50,6 +50,14 @@ pub enum BucketError {
         /// The beginning of what it said.
         answer: String,
     },
+    /// There are none, or who gives them does not answer.
+    #[error("cannot {operation}: no credentials were found: {cause}")]
+    Credentials {
+        /// What was asked.
+        operation: &'static str,
+        /// Why.
+        cause: String,
+    },
     /// The store gave no answer.
     #[error("cannot {operation}: {cause}")]
     Unreachable {
@@ -65,6 +73,7 @@ impl BucketError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Refused { kind, .. } => kind.hint(),
+            Self::Credentials { .. } => TroubleKind::NoCredentials.hint(),
             Self::Unreachable { .. } => TroubleKind::Unreachable.hint(),
         }
     }
@@ -183,7 +192,10 @@ impl Bucket {
     ) -> Result<(), BucketError> {
         let unreachable = |cause: String| BucketError::Unreachable { operation, cause };
         let credential = self.objects.credentials().get_credential().await;
-        let credential = credential.map_err(|error| unreachable(error.to_string()))?;
+        let credential = credential.map_err(|error| BucketError::Credentials {
+            operation,
+            cause: error.to_string(),
+        })?;
         let md5 = content_md5(&body);
         let request = http::Request::builder()
             .method(method)

@@ -38,10 +38,17 @@ pub struct StoreConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory of a `file://` tier.
-    #[error("cannot use the tier's directory: {0}")]
-    Directory(#[source] object_store::Error),
+    #[error("cannot use the directory {}: {source}; it must be writable for who runs the broker", .path.display())]
+    Directory {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: object_store::Error,
+    },
     /// The options do not make an S3 client.
-    #[error("cannot set up S3: {0}")]
+    #[error(
+        "cannot set up S3: {0}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or an instance role"
+    )]
     S3(#[source] object_store::Error),
     /// The system refuses threads.
     #[error("cannot start the tier's threads: {0}")]
@@ -266,8 +273,12 @@ async fn remove_staged(directory: Arc<LocalFileSystem>, key: Path) -> Result<(),
 }
 
 fn open_directory(path: &std::path::Path) -> Result<LocalFileSystem, OpenError> {
+    let refused = |source| OpenError::Directory {
+        path: path.to_owned(),
+        source,
+    };
     let failed = |source| {
-        OpenError::Directory(object_store::Error::Generic {
+        refused(object_store::Error::Generic {
             store: "file",
             source: Box::new(source),
         })
@@ -277,6 +288,6 @@ fn open_directory(path: &std::path::Path) -> Result<LocalFileSystem, OpenError> 
         reason = "a store is outside of the simulated world"
     )]
     std::fs::create_dir_all(path).map_err(failed)?;
-    let store = LocalFileSystem::new_with_prefix(path).map_err(OpenError::Directory)?;
+    let store = LocalFileSystem::new_with_prefix(path).map_err(refused)?;
     Ok(store.with_fsync(true))
 }

@@ -85,14 +85,18 @@ impl Drop for Inner {
     }
 }
 
-/// Nice value of the tier's threads.
-const NICE: i32 = 5;
+/// How much nicer the tier's threads are than all others.
+const NICER: i32 = 5;
 
-/// Where the processors do not suffice for both, cold data waits for appends and for reads of what is new.
-fn step_back() {
-    // On Linux that is this thread alone.
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "the tier's threads have the priority of all others");
+/// What each thread of the tier does first. Where the processors do not suffice for both, cold data waits for appends and for reads
+/// of what is new.
+fn step_back() -> impl Fn() + Send + Sync + 'static {
+    let nice = rustix::process::getpriority_process(None).unwrap_or(0) + NICER;
+    move || {
+        // On Linux that is this thread alone.
+        if let Err(error) = rustix::process::setpriority_process(None, nice) {
+            tracing::debug!(%error, "the tier's threads have the priority of all others");
+        }
     }
 }
 
@@ -109,7 +113,7 @@ impl TieredStore {
             .worker_threads(2)
             .thread_name("tier")
             .enable_all()
-            .on_thread_start(step_back)
+            .on_thread_start(step_back())
             .build()
             .map_err(OpenError::Threads)?;
         let handle = runtime.handle().clone();

@@ -32,7 +32,9 @@ pub enum TierUrlError {
     #[error("'{0}' is no absolute path: use file:///ABSOLUTE/PATH, with three slashes")]
     RelativePath(String),
     /// No bucket, or an impossible one.
-    #[error("'{0}' names no bucket: use s3://BUCKET/PREFIX")]
+    #[error(
+        "'{0}' names no bucket: use s3://BUCKET/PREFIX; buckets have 3 to 63 small letters, digits, dots and dashes"
+    )]
     Bucket(String),
     /// The prefix has an empty part, or a `.`.
     #[error("the prefix '{0}' has an empty part, '.' or '..'")]
@@ -59,10 +61,35 @@ impl std::str::FromStr for TierUrl {
     }
 }
 
+/// Why text is no address of an S3-compatible store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// No scheme, or another one.
+    #[error("'{0}' is no URL; write http://HOST:PORT or https://HOST:PORT")]
+    Scheme(String),
+    /// The bucket belongs to the tier's URL.
+    #[error("'{0}' has a path; the bucket stands in the tier's URL, s3://BUCKET/PREFIX")]
+    Path(String),
+}
+
+/// Reads `--tier-endpoint`.
+pub fn parse_endpoint(text: &str) -> Result<String, EndpointError> {
+    let rest = text
+        .strip_prefix("http://")
+        .or(text.strip_prefix("https://"));
+    let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
+        return Err(EndpointError::Scheme(text.to_owned()));
+    };
+    match rest.trim_end_matches('/').contains(['/', '?', '#']) {
+        true => Err(EndpointError::Path(text.to_owned())),
+        false => Ok(text.trim_end_matches('/').to_owned()),
+    }
+}
+
 fn parse_bucket(rest: &str) -> Result<TierUrl, TierUrlError> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-    if bucket.len() < 3 || !bucket.chars().all(is_legal) {
+    let is_legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    if !(3..=63).contains(&bucket.len()) || !bucket.chars().all(is_legal) {
         return Err(TierUrlError::Bucket(rest.to_owned()));
     }
     let prefix = prefix.trim_end_matches('/');
@@ -114,7 +141,22 @@ mod tests {
         assert!(error("gs://bucket").contains("not supported yet"));
         assert!(error("s3://").contains("names no bucket"));
         assert!(error("s3://b/x").contains("names no bucket"));
+        assert!(error("s3://Bad_Bucket/x").contains("small letters"));
         assert!(error("s3://bucket//x").contains("empty part"));
         assert!(error("http://x/y").contains("is no tier"));
+    }
+
+    #[test]
+    fn an_endpoint_is_a_scheme_and_an_address() {
+        let read = |text: &str| parse_endpoint(text).map_err(|error| error.to_string());
+        assert_eq!(read("http://h:9000/"), Ok("http://h:9000".to_owned()));
+        assert_eq!(read("https://s3.x"), Ok("https://s3.x".to_owned()));
+        for text in ["127.0.0.1:9000", "localhost:1", "http://", "ftp://x"] {
+            assert!(
+                read(text).is_err_and(|error| error.contains("no URL")),
+                "{text}"
+            );
+        }
+        assert!(read("http://h:9000/bucket").is_err_and(|error| error.contains("has a path")));
     }
 }

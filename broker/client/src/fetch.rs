@@ -98,7 +98,7 @@ impl Client {
     ///
     /// # Errors
     /// As every call; `Broker` with `OffsetOutOfRange` when a position is outside of its log. One
-    /// partition's error fails all.
+    /// partition's error fails all, but for one whose storage fails while others bring records.
     pub async fn fetch(
         &self,
         positions: &BTreeMap<TopicPartition, Offset>,
@@ -184,7 +184,7 @@ fn read_response(
     response: FetchResponse,
 ) -> Result<Vec<FetchedPartition>, ClientError> {
     let mut fetched = Vec::with_capacity(wanted.len());
-    let mut cut_off = None;
+    let (mut cut_off, mut unreadable) = (None, None);
     for topic in response.responses {
         for data in topic.partitions {
             let of = wanted.iter().find(|wanted| {
@@ -195,11 +195,17 @@ fn read_response(
                 same_topic && wanted.id.partition == PartitionId(data.partition_index)
             });
             let of = of.ok_or_else(|| incomplete(ApiKey::FETCH, "the partition asked for"))?;
-            fetched.push(read_partition(of, data, &mut cut_off)?);
+            match read_partition(of, data, &mut cut_off) {
+                // The others are no worse for it: it is told of once they bring nothing any more.
+                Err(error) if error.code() == Some(ErrorCode::KafkaStorageError) => {
+                    unreadable.get_or_insert(error);
+                }
+                partition => fetched.push(partition?),
+            }
         }
     }
     // The first partition with records brings at least one whole batch: no answer of torn ones only.
-    match cut_off {
+    match unreadable.or(cut_off) {
         Some(error) if fetched.iter().all(|partition| partition.batches.is_empty()) => Err(error),
         _ => Ok(fetched),
     }

@@ -24,9 +24,9 @@ impl ReadBuffers {
         }
     }
 
-    /// A buffer for `count` bytes: one of these, or a larger one that is not kept.
+    /// A buffer for `count` bytes: one of these, or one that is not kept where that would be too short, or mostly empty.
     pub fn take(&self, count: usize) -> ReadBuffer {
-        if count > self.buffer_bytes {
+        if count > self.buffer_bytes || count < self.buffer_bytes / 2 {
             return ReadBuffer {
                 bytes: vec![0; count].into(),
                 count,
@@ -108,7 +108,12 @@ mod tests {
         drop(piece);
         drop(second);
         assert_eq!(buffers.free(), 1, "no more are kept");
-        assert_eq!(filled(3, 5), [3; 5][..]);
+        assert_eq!(filled(3, 50), [3; 50][..]);
+        let (kept, small) = (filled(5, 50), filled(6, 49));
+        assert_eq!(buffers.free(), 0);
+        drop(small);
+        assert_eq!(buffers.free(), 0, "mostly empty ones are not kept");
+        drop(kept);
         assert_eq!(filled(4, 101).len(), 101, "larger than they are");
         assert_eq!(buffers.free(), 1);
         buffers.release();

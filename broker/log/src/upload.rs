@@ -93,7 +93,9 @@ impl PartitionLog {
 
     /// Syncs what is in segment files. A log that skips the write-ahead log has nothing else that makes it durable.
     pub fn sync(&self) -> Result<(), LogError> {
-        self.sync_files().map_err(|error| LogError::Io {
+        // What was written may be lost from here on, whatever a later sync says.
+        let synced = self.sync_files().inspect_err(|_| self.shared.fail());
+        synced.map_err(|error| LogError::Io {
             path: error.path,
             source: error.source,
         })

@@ -194,6 +194,10 @@ pub(super) fn next_for(code: ErrorCode, subject: &str) -> Option<String> {
             let describe = command(&format!("topic describe {}", topic()));
             format!("{describe} shows where the log starts and ends")
         }
+        ErrorCode::KafkaStorageError => format!(
+            "{} shows whether the object tier fails, the broker's log and `check` whether its disk does",
+            command("tier status")
+        ),
         ErrorCode::NonEmptyGroup | ErrorCode::UnknownMemberId => {
             let group = subject.split(' ').next().unwrap_or(subject);
             let describe = command(&format!("group describe {group}"));

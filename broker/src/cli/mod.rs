@@ -121,7 +121,7 @@ pub fn main() -> ExitCode {
     // Raft explains every step of an election at info, and warns of messages that come too late in one;
     // whoever wants that sets TIDEMILL_LOG.
     let default_filter = match serves {
-        true => "info,openraft=error",
+        true => "info,openraft=error,object_store=warn",
         false => "error",
     };
     if let Err(failure) = log_to_stderr(default_filter) {

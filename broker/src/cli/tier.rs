@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
-use tidemill_tiered_store::{Check, StoreConfig, TierMemory, TierUrl, TieredStore};
+use tidemill_tiered_store::{Check, StoreConfig, TierMemory, TierUrl, TieredStore, parse_endpoint};
 use uuid::Uuid;
 
 use super::exit::{Failure, command};
@@ -42,7 +42,7 @@ enum TierCommand {
         #[arg(long, value_name = "URL", env = "TIDEMILL_TIER_URL")]
         tier_url: TierUrl,
         /// URL of an S3-compatible store [default: AWS].
-        #[arg(long, value_name = "URL", env = "TIDEMILL_TIER_ENDPOINT")]
+        #[arg(long, value_name = "URL", env = "TIDEMILL_TIER_ENDPOINT", value_parser = parse_endpoint)]
         tier_endpoint: Option<String>,
         /// Create the bucket first, and have it drop parts of uploads that never ended.
         #[arg(long)]
@@ -163,7 +163,14 @@ async fn verify(
             let failure = Failure::new(format!("{} cannot carry a tier yet", config.url));
             let hints = checked.iter().filter_map(|check| check.hint);
             let failure = hints.fold(failure, |failure, hint| failure.next(hint));
-            Err(failure.next(format!("then again: {}", command("tier verify"))))
+            let endpoint = config.endpoint.as_ref();
+            let endpoint = endpoint.map(|endpoint| format!(" --tier-endpoint {endpoint}"));
+            let again = format!(
+                "tier verify --tier-url {}{}",
+                config.url,
+                endpoint.unwrap_or_default()
+            );
+            Err(failure.next(format!("then again: {}", command(&again))))
         }
     }
 }
@@ -179,9 +186,10 @@ fn checked(check: &Check) -> Checked {
         result: match &check.result {
             None => "not tried",
             Some(Ok(())) => "ok",
+            Some(Err(_)) if check.is_optional => "not supported",
             Some(Err(_)) => "failed",
         },
-        error: error.map(ToString::to_string),
+        error: error.map(|error| error.to_string().lines().collect::<Vec<_>>().join(" ")),
         hint: error.and_then(|error| error.hint()),
     }
 }

@@ -6,6 +6,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidemill_tiered_store::parse_endpoint;
+
 use super::BrokerConfig;
 use super::values::{address, at_least, between, host_port, millis, parse, strip_scheme};
 use crate::topic_config::{self, Kind};
@@ -161,12 +163,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         |c| c.tier.endpoint.clone().unwrap_or_default(),
         "URL of an S3-compatible store; AWS by default.",
         |c, v| {
-            if !v.is_empty() && !v.starts_with("http://") && !v.starts_with("https://") {
-                return Err(format!(
-                    "{v:?} is no URL; write http://HOST:PORT or https://HOST:PORT"
-                ));
-            }
-            c.tier.endpoint = (!v.is_empty()).then(|| v.to_owned());
+            c.tier.endpoint = match v {
+                "" => None,
+                v => Some(parse_endpoint(v).map_err(|error| error.to_string())?),
+            };
             Ok(())
         },
     ),

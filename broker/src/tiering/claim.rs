@@ -17,7 +17,9 @@ use crate::random::Random;
 #[derive(Debug, thiserror::Error)]
 pub enum TierError {
     /// The cluster has data in a tier and was started without one.
-    #[error("this cluster has a tier, and its older records are only there; start with --tier-url")]
+    #[error(
+        "this cluster was started with a tier, which may have its older records; start with the same --tier-url"
+    )]
     Missing,
     /// A tier that a restart would lose.
     #[error(

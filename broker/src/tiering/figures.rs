@@ -11,6 +11,10 @@ use tidemill_records::Offset;
 use super::Tier;
 use crate::broker::Broker;
 use crate::partition::Partition;
+use tokio::time::Instant;
+
+/// A store that goes on failing is told of in the log again after this.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Counts since the start.
 #[derive(Debug, Default)]
@@ -23,6 +27,7 @@ pub(crate) struct Uploads {
     trimmed: AtomicU64,
     deleted: AtomicU64,
     last_error: Mutex<Option<String>>,
+    told_at: Mutex<Option<Instant>>,
 }
 
 impl Uploads {
@@ -33,15 +38,24 @@ impl Uploads {
         *self.last_error.lock() = None;
     }
 
+    /// The store did not do what it was asked. Told in the log when it begins, and then from time to time: a store that is away
+    /// is asked every few seconds.
     pub(super) fn failed(&self, error: &impl Display) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         self.failing.store(1, Ordering::Relaxed);
         let error = error.to_string();
-        let mut last = self.last_error.lock();
-        if last.as_ref() != Some(&error) {
-            tracing::error!(error, "the tier fails");
-            *last = Some(error);
+        let now = Instant::now();
+        let mut told_at = self.told_at.lock();
+        if told_at.is_none_or(|told_at| now - told_at >= TOLD_EVERY) {
+            *told_at = Some(now);
+            tracing::error!(error, failures, "the tier fails");
         }
+        *self.last_error.lock() = Some(error);
+    }
+
+    /// Something failed that was no fault of the store's.
+    pub(super) fn refused(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn committed(&self, bytes: u64) {

@@ -156,6 +156,7 @@ impl Tier {
         let mut last_upload = retention_due;
         loop {
             if !self.is_claimed() && !self.claim_again(broker).await {
+                self.buffers.release();
                 self.pause().await;
                 continue;
             }

@@ -17,7 +17,7 @@ use tidemill_records::{
     BatchError, BatchRules, Extent, ObjectId, Offset, RecordBatch, RemoteObject,
 };
 use tidemill_tiered_store::StoreError;
-use tidemill_tiered_store::footer::{Aborted, ExtentIdentity, FooterBuilder};
+use tidemill_tiered_store::footer::{Aborted, ExtentIdentity, Footer, FooterBuilder};
 use tidemill_tiered_store::object;
 
 use super::{Led, RemoteKey, Tier, led, outage};
@@ -53,7 +53,7 @@ pub(super) enum UploadError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Metadata(#[from] ProposeError),
-    #[error("the log no longer has what was to be uploaded")]
+    #[error("the log no longer has what was to be uploaded, as it was then")]
     Changed,
     #[error("the footer of the extent before has producers that cannot be read: {0}")]
     Producers(#[from] tidemill_log::FormatError),
@@ -93,6 +93,7 @@ pub(super) struct PartitionUpload {
 struct Pending {
     object: RemoteObject,
     extent: Extent,
+    footer: Arc<Footer>,
     /// What follows the batches.
     tail: Bytes,
     snapshot: ProducerSnapshot,
@@ -146,11 +147,21 @@ impl Tier {
                     did_upload
                 }
                 Err(error) => {
-                    self.counts.failed(&error);
+                    let partition = &led.partition.name;
+                    match &error {
+                        UploadError::Store(error) => {
+                            self.counts.failed(error);
+                            tracing::debug!(%partition, %error, "upload failed, will try again");
+                        }
+                        // No fault of the store's.
+                        error => {
+                            self.counts.refused();
+                            tracing::warn!(%partition, %error, "upload failed, will try again");
+                        }
+                    }
                     if error.is_outage() {
                         self.note_failure(led.key, ended);
                     }
-                    tracing::debug!(partition = %led.partition.name, %error, "upload failed, will try again");
                     false
                 }
             }
@@ -218,6 +229,12 @@ impl Tier {
 
     /// Uploads the next object; false when there is nothing to upload any more.
     async fn upload(&self, broker: &Broker, led: &Led) -> Result<bool, UploadError> {
+        let start = led.partition.log.log_start_offset();
+        if led.remote.as_ref().is_some_and(|remote| remote.end < start) {
+            // Retention took what was not copied: the remote log goes on where this one begins.
+            super::advance_log_start(broker, &led.partition, start).await?;
+            return Ok(false);
+        }
         if led
             .remote
             .as_ref()
@@ -251,7 +268,7 @@ impl Tier {
             let began = broker.clock.monotonic();
             let batches = match batches {
                 Some(batches) => batches,
-                None => match self.read_again(led, &pending.extent) {
+                None => match self.read_again(led, &pending) {
                     Ok(batches) => batches,
                     Err(error) => {
                         // What comes next begins anew.
@@ -399,6 +416,7 @@ impl Tier {
         let pending = Pending {
             object: RemoteObject::Data(id),
             extent,
+            footer: Arc::new(footer),
             tail: tail.into(),
             snapshot,
             is_announced: false,
@@ -407,8 +425,10 @@ impl Tier {
         Ok(Some((pending, batches)))
     }
 
-    /// The batches of an extent that was built before. It is not in the tier, so they are all here, and bytes of a log never change.
-    fn read_again(&self, led: &Led, extent: &Extent) -> Result<Vec<Bytes>, UploadError> {
+    /// The batches of an object that was built before. They are not in the tier, so they are all here; a disk that gives other bytes
+    /// now than it did then is noticed.
+    fn read_again(&self, led: &Led, pending: &Pending) -> Result<Vec<Bytes>, UploadError> {
+        let extent = &pending.extent;
         let mut batches = Vec::new();
         let mut next = extent.base;
         while next < extent.end {
@@ -420,8 +440,7 @@ impl Tier {
             next = read.next;
             batches.push(self.joined(read));
         }
-        let bytes: usize = batches.iter().map(Bytes::len).sum();
-        match bytes == extent.length as usize {
+        match pending.footer.is_of(&batches) {
             true => Ok(batches),
             false => Err(UploadError::Changed),
         }

@@ -176,6 +176,22 @@ fn the_bytes_stay_as_they_are() {
     assert_eq!(Footer::decode(&bytes.into(), crc), Ok(footer));
 }
 
+#[test]
+fn a_footer_knows_its_batches_however_they_are_cut() {
+    let (footer, bytes) = footer_of(&[(1, 50_000), (2, 50_000), (3, 50_000)], 1_000);
+    let bytes = Bytes::from(bytes);
+    for piece in [7_777, BLOCK_BYTES, bytes.len()] {
+        let pieces: Vec<Bytes> = bytes.chunks(piece).map(Bytes::copy_from_slice).collect();
+        assert!(footer.is_of(&pieces), "pieces of {piece}");
+        assert!(!footer.is_of(&pieces[1..]), "cut");
+    }
+    for at in [0, BLOCK_BYTES, bytes.len() - 1] {
+        let mut rotten = bytes.to_vec();
+        rotten[at] ^= 1;
+        assert!(!footer.is_of(&[rotten.into()]), "byte {at}");
+    }
+}
+
 proptest! {
     #[test]
     fn footers_round_trip_and_no_byte_of_them_may_change(

@@ -178,6 +178,22 @@ async fn an_answer_without_one_whole_batch_is_an_error_not_a_standstill() {
 }
 
 #[tokio::test]
+async fn a_partition_that_cannot_be_read_keeps_no_record_of_the_others_back() {
+    let fake = broker(|partition| match partition.partition {
+        0 => (ErrorCode::KafkaStorageError, Vec::new()),
+        _ if partition.fetch_offset >= 20 => (ErrorCode::None, Vec::new()),
+        _ => (ErrorCode::None, log()),
+    })
+    .await;
+    let mut consumer = consumer(&fake, &[(0, 0), (1, 0)], OutOfRange::Fail);
+    let fetched = consumer.poll().await.unwrap();
+    assert_eq!(fetched.len(), 1);
+    assert_eq!(fetched[0].partition, id(1));
+    assert_eq!(offsets(&fetched[0]).len(), 20);
+    assert_eq!(consumer.positions()[&id(0)], Offset(0), "it waits");
+}
+
+#[tokio::test]
 async fn a_flipped_bit_is_an_error_that_names_the_partition() {
     let fake = broker(|_| {
         let mut bytes = log();
