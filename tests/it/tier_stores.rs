@@ -206,7 +206,7 @@ async fn two_clusters_never_share_a_tier_and_a_cluster_never_changes_or_loses_it
     let said = refused(second.path(), &flags, &KEYS);
     assert!(said.contains("belongs to the cluster"), "{said}");
     let said = refused(first.path(), &[], &KEYS);
-    assert!(said.contains("start with --tier-url"), "{said}");
+    assert!(said.contains("with the same --tier-url"), "{said}");
     let mut other = flags.clone();
     other[1] = format!("s3://{BUCKET}/elsewhere");
     let said = refused(first.path(), &other, &KEYS);

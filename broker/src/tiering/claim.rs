@@ -18,7 +18,7 @@ use crate::random::Random;
 pub enum TierError {
     /// The cluster has data in a tier and was started without one.
     #[error(
-        "this cluster was started with a tier, which may have its older records; start with the same --tier-url"
+        "this cluster has a tier, which may hold its older records; start with the same --tier-url"
     )]
     Missing,
     /// A tier that a restart would lose.
