@@ -453,4 +453,10 @@ fn decode_entry(
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a thread of a disk that is made to lag"
+)]
+mod order_tests;
+#[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use tidemill_records::{
 use tidemill_storage::fs::{SimFaults, SimFs};
 
 use super::*;
-use crate::testing::{Bench, append, batch, dir_config, log_config, read_all, sequenced};
+use crate::testing::{Bench, append, batch, dir_config, read_all, sequenced};
 
 /// A partition's state after some appends, rolls and trims.
 fn entry(number: i32, steps: &[(u8, i64)]) -> PartitionEntry {
@@ -168,35 +168,4 @@ async fn a_checkpoint_remembers_what_producers_did() {
     assert!(again.duplicate);
     assert_eq!(again.base_offset, Offset(2));
     assert_eq!(append(&log, sequenced(7, 3, 1)).base_offset, Offset(3));
-}
-
-/// A segment that goes is synced by nobody any more: a checkpoint that names it must not be found before the entry that drops it.
-#[tokio::test]
-async fn a_checkpoint_waits_for_what_was_dropped_while_it_was_taken() {
-    type Drop = fn(&PartitionLog);
-    let at_the_start: Drop = |log| {
-        log.set_high_watermark(log.durable_end_offset());
-        log.delete_records_before(Offset(4)).expect("dropped");
-    };
-    let at_the_end: Drop = |log| log.truncate_to(Offset(2)).expect("cut");
-    for (case, dropped) in [("start", at_the_start), ("end", at_the_end)] {
-        let bench = Bench::new();
-        let config = LogConfig {
-            segment_bytes: 200,
-            ..log_config()
-        };
-        let log = bench.create_with("t", config);
-        for _ in 0..6 {
-            bench.append(&log, batch(1, 100)).await;
-        }
-        let shared = &log.shared;
-        let (_, captured, _) = capture(shared, shared.wal.durable());
-        assert!(shared.drain.flush().await);
-        assert!(captured.iter().all(Captured::is_drained), "{case}");
-        assert_eq!(captured[0].dropped_at(), None, "{case}");
-        dropped(&log);
-        sync(shared, &captured).expect("synced");
-        let told = log.with_state(|state| state.last_lsn);
-        assert_eq!(captured[0].dropped_at(), Some(told), "{case}");
-    }
 }
