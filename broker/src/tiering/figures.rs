@@ -13,7 +13,7 @@ use crate::broker::Broker;
 use crate::partition::Partition;
 use tokio::time::Instant;
 
-/// A store that goes on failing is told of in the log again after this.
+/// How often the log tells of a store that fails.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Counts since the start.
@@ -38,8 +38,8 @@ impl Uploads {
         *self.last_error.lock() = None;
     }
 
-    /// The store did not do what it was asked. Told in the log when it begins, and then from time to time: a store that is away
-    /// is asked every few seconds.
+    /// The store did not do what it was asked. Told in the log at most once in [`TOLD_EVERY`]: a store that is away is asked every
+    /// few seconds.
     pub(super) fn failed(&self, error: &impl Display) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         self.failing.store(1, Ordering::Relaxed);
