@@ -178,6 +178,10 @@ impl<'a> Reader<'a> {
         u16::try_from(self.u64()?).map_err(|_| DecodeError::Invalid("a number of 16 bits"))
     }
 
+    pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
+        u32::try_from(self.u64()?).map_err(|_| DecodeError::Invalid("a number of 32 bits"))
+    }
+
     /// A count of things that take at least one byte each: more than the bytes left is a lie.
     pub(crate) fn count(&mut self) -> Result<usize, DecodeError> {
         let count = self.u64()?;

@@ -1,4 +1,4 @@
-//! The cluster's metadata: brokers, topics, partitions, configuration. Commands are agreed on by Raft
+//! The cluster's metadata: brokers, topics, partitions, configuration, functions and transforms. Commands are agreed on by Raft
 //! and applied in one order on every node; what they lead to is an immutable [`MetadataImage`].
 //!
 //! The rest of the broker sees [`MetadataLog`] (propose, barrier, watch) and the image. No type of
@@ -23,17 +23,19 @@ mod testing;
 pub use apply::apply;
 pub use codec::DecodeError;
 pub use command::{
-    AssignmentFault, Command, ConfigChange, ExtentReplacement, LabelFault, Outcome, PageSeal,
-    Rejection,
+    AssignmentFault, Command, ConfigChange, Deployment, ExtentReplacement, FunctionFault,
+    LabelFault, Outcome, PageSeal, Rejection, TransformFault,
 };
 pub use identity::{Identity, IdentityError};
 pub use image::{
-    BrokerEpoch, BrokerImage, ConfigResource, Configs, Garbage, INLINE_EXTENTS_MAX, ImageChanges,
-    Listener, MetadataImage, PartitionImage, Prepare, RemoteLog, TopicImage,
+    ArtifactChunks, BrokerEpoch, BrokerImage, Carrier, ConfigResource, Configs, FunctionId,
+    FunctionIdFault, FunctionImage, Garbage, INLINE_EXTENTS_MAX, ImageChanges, Listener,
+    MetadataImage, OnError, Origin, PartitionImage, Prepare, RemoteLog, TopicImage, TransformImage,
+    TransformLimits, TransformVersion,
 };
 pub use level::{LevelRange, METADATA_VERSION, MetadataLevel};
 pub use log::{BarrierError, Failure, MemberError, MetadataLog, ProposeError};
-pub use names::{TopicNameFault, check_topic_name};
+pub use names::{TopicNameFault, TransformNameFault, check_topic_name, check_transform_name};
 pub use node::{Formation, Metadata, MetadataConfig, OpenError};
 pub use raft::log_store::{LogFault, LogOpenError};
 pub use raft::peers::{NoPeers, Peer, PeerError, PeerTransport};

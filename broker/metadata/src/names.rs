@@ -1,6 +1,7 @@
-//! Which topic names are legal: Kafka's rule, since every client and tool knows it.
+//! Which names are legal: for topics Kafka's rule, since every client and tool knows it, and for
+//! transforms the same, only shorter.
 
-use crate::limits::TOPIC_NAME_CHARS_MAX;
+use crate::limits::{TOPIC_NAME_CHARS_MAX, TRANSFORM_NAME_CHARS_MAX};
 
 /// Why a topic's name is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +38,42 @@ pub fn check_topic_name(name: &str) -> Result<(), TopicNameFault> {
     Ok(())
 }
 
+/// Why a transform's name is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TransformNameFault {
+    /// It is empty.
+    #[error("the transform's name is empty")]
+    Empty,
+    /// It is "." or "..".
+    #[error("the transform's name cannot be \".\" or \"..\"")]
+    Dots,
+    /// It is too long.
+    #[error("the transform's name has {0} characters, more than {TRANSFORM_NAME_CHARS_MAX}")]
+    TooLong(usize),
+    /// It holds another character than ASCII letters, digits, '.', '_' and '-'.
+    #[error("the transform's name holds {0:?}; legal are ASCII letters, digits, '.', '_' and '-'")]
+    IllegalCharacter(char),
+}
+
+/// Checks a transform's name.
+pub fn check_transform_name(name: &str) -> Result<(), TransformNameFault> {
+    check_topic_name(name).map_err(|fault| match fault {
+        TopicNameFault::Empty => TransformNameFault::Empty,
+        TopicNameFault::Dots => TransformNameFault::Dots,
+        TopicNameFault::TooLong(chars) => TransformNameFault::TooLong(chars),
+        TopicNameFault::IllegalCharacter(c) => TransformNameFault::IllegalCharacter(c),
+    })?;
+    match name.len() <= TRANSFORM_NAME_CHARS_MAX {
+        true => Ok(()),
+        false => Err(TransformNameFault::TooLong(name.len())),
+    }
+}
+
+/// Whether a topic is one of the broker's own: no transform may write to it.
+pub(crate) fn is_internal_topic(name: &str) -> bool {
+    matches!(name, "__consumer_offsets" | "__transaction_state") || name.starts_with("_tidemill.")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +108,26 @@ mod tests {
         ];
         for (name, fault) in cases {
             assert_eq!(check_topic_name(name), Err(fault), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_transform_is_named_like_a_topic_but_shorter() {
+        use TransformNameFault::*;
+        let (long, longer) = ("x".repeat(100), "x".repeat(101));
+        for name in ["a", "...", "A-b_c.9", &long] {
+            assert_eq!(check_transform_name(name), Ok(()), "{name}");
+        }
+        let cases = [
+            ("", Empty),
+            (".", Dots),
+            ("..", Dots),
+            (longer.as_str(), TooLong(101)),
+            (&"x".repeat(300), TooLong(300)),
+            ("a/b", IllegalCharacter('/')),
+        ];
+        for (name, fault) in cases {
+            assert_eq!(check_transform_name(name), Err(fault), "{name:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the tests of several modules share: short ways to write commands, and arbitrary ones.
 
 pub(crate) mod remote;
+pub(crate) mod transforms;
 
 use std::sync::Arc;
 
@@ -128,7 +129,7 @@ fn listener() -> impl Strategy<Value = Listener> {
 
 /// Any command, sensible or not.
 pub(crate) fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![11 => cluster_command(), 7 => remote::command()]
+    prop_oneof![11 => cluster_command(), 7 => remote::command(), 7 => transforms::command()]
 }
 
 fn cluster_command() -> impl Strategy<Value = Command> {

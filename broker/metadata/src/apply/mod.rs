@@ -3,8 +3,10 @@
 mod brokers;
 mod configs;
 mod election;
+mod functions;
 mod remote;
 mod topics;
+mod transforms;
 
 use tidemill_records::{NodeId, ProducerId};
 use uuid::Uuid;
@@ -75,6 +77,18 @@ fn run(image: &mut MetadataImage, command: &Command) -> Result<Outcome, Rejectio
         } => remote::advance_start(image, (*topic, *partition), *leader_epoch, *start),
         Command::ExpirePrepares { objects } => remote::expire_prepares(image, objects),
         Command::ForgetGarbage { objects } => remote::forget_garbage(image, objects),
+        Command::AddFunction(function) => functions::add(image, function),
+        Command::DeleteFunction { id } => functions::delete(image, *id),
+        Command::DeployTransform(deployment) => transforms::deploy(image, deployment),
+        Command::SelectVersion { name, number } => transforms::select(image, name, *number),
+        Command::PauseTransform { name, is_paused } => transforms::pause(image, name, *is_paused),
+        Command::RewindTransform {
+            name,
+            generation,
+            topic,
+            offsets,
+        } => transforms::rewind(image, name, *generation, *topic, offsets),
+        Command::DeleteTransform { name } => transforms::delete(image, name),
     }
 }
 

@@ -427,6 +427,7 @@ fn changes_name_what_differs_and_nothing_else() {
     assert_eq!(names(&changes.topics_deleted), ["a", "b"]);
     assert_eq!(changes.brokers, [NodeId(2)]);
     assert_eq!(changes.configs, [ConfigResource::Topic("c".into())]);
+    assert!(changes.functions.is_empty() && changes.transforms.is_empty());
 }
 
 fn sensible_command() -> impl Strategy<Value = Command> {

@@ -9,11 +9,16 @@ use tidemill_records::{
 use super::{Command, ExtentReplacement, PageSeal};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::image::BrokerEpoch;
+use crate::image::codec::transforms::{
+    get_function, get_function_id, get_offsets, put_function, put_offsets,
+};
 use crate::image::codec::{
     get_levels, get_listeners, get_packed, get_prepare, get_resource, put_levels, put_listeners,
     put_packed, put_prepare, put_resource,
 };
 use crate::level::MetadataLevel;
+
+mod transforms;
 
 mod kind {
     pub(super) const FORM_CLUSTER: u16 = 1;
@@ -34,6 +39,13 @@ mod kind {
     pub(super) const ADVANCE_LOG_START: u16 = 16;
     pub(super) const EXPIRE_PREPARES: u16 = 17;
     pub(super) const FORGET_GARBAGE: u16 = 18;
+    pub(super) const ADD_FUNCTION: u16 = 19;
+    pub(super) const DELETE_FUNCTION: u16 = 20;
+    pub(super) const DEPLOY_TRANSFORM: u16 = 21;
+    pub(super) const SELECT_VERSION: u16 = 22;
+    pub(super) const PAUSE_TRANSFORM: u16 = 23;
+    pub(super) const REWIND_TRANSFORM: u16 = 24;
+    pub(super) const DELETE_TRANSFORM: u16 = 25;
 }
 
 impl Command {
@@ -83,6 +95,13 @@ impl Command {
             Self::AdvanceLogStart { .. } => kind::ADVANCE_LOG_START,
             Self::ExpirePrepares { .. } => kind::EXPIRE_PREPARES,
             Self::ForgetGarbage { .. } => kind::FORGET_GARBAGE,
+            Self::AddFunction(_) => kind::ADD_FUNCTION,
+            Self::DeleteFunction { .. } => kind::DELETE_FUNCTION,
+            Self::DeployTransform(_) => kind::DEPLOY_TRANSFORM,
+            Self::SelectVersion { .. } => kind::SELECT_VERSION,
+            Self::PauseTransform { .. } => kind::PAUSE_TRANSFORM,
+            Self::RewindTransform { .. } => kind::REWIND_TRANSFORM,
+            Self::DeleteTransform { .. } => kind::DELETE_TRANSFORM,
         }
     }
 
@@ -194,6 +213,29 @@ impl Command {
                     put_packed(w, |out| object.encode(out));
                 }
             }
+            Self::AddFunction(function) => put_function(w, function),
+            Self::DeleteFunction { id } => w.raw(&id.0),
+            Self::DeployTransform(deployment) => transforms::put_deployment(w, deployment),
+            Self::SelectVersion { name, number } => {
+                w.text(name);
+                w.u64((*number).into());
+            }
+            Self::PauseTransform { name, is_paused } => {
+                w.text(name);
+                w.bool(*is_paused);
+            }
+            Self::RewindTransform {
+                name,
+                generation,
+                topic,
+                offsets,
+            } => {
+                w.text(name);
+                w.u64(*generation);
+                w.uuid(topic.0);
+                put_offsets(w, offsets);
+            }
+            Self::DeleteTransform { name } => w.text(name),
         }
     }
 
@@ -274,6 +316,26 @@ impl Command {
             kind::FORGET_GARBAGE => Self::ForgetGarbage {
                 objects: r.list(|r| get_packed(r, RemoteObject::decode))?,
             },
+            kind::ADD_FUNCTION => Self::AddFunction(get_function(r)?),
+            kind::DELETE_FUNCTION => Self::DeleteFunction {
+                id: get_function_id(r)?,
+            },
+            kind::DEPLOY_TRANSFORM => Self::DeployTransform(transforms::get_deployment(r)?),
+            kind::SELECT_VERSION => Self::SelectVersion {
+                name: r.text()?,
+                number: r.u32()?,
+            },
+            kind::PAUSE_TRANSFORM => Self::PauseTransform {
+                name: r.text()?,
+                is_paused: r.bool()?,
+            },
+            kind::REWIND_TRANSFORM => Self::RewindTransform {
+                name: r.text()?,
+                generation: r.u64()?,
+                topic: TopicId(r.uuid()?),
+                offsets: get_offsets(r)?,
+            },
+            kind::DELETE_TRANSFORM => Self::DeleteTransform { name: r.text()? },
             _ => {
                 return Err(DecodeError::Newer {
                     what: "metadata command",
@@ -331,7 +393,7 @@ fn get_seal(r: &mut Reader<'_>) -> Result<PageSeal, DecodeError> {
             Ok(u64::from_be_bytes(bytes))
         })?,
         dropped: r.list(get_id)?,
-        moved: u32::try_from(r.u64()?).map_err(|_| DecodeError::Invalid("a number of 32 bits"))?,
+        moved: r.u32()?,
     })
 }
 

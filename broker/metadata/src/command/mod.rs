@@ -3,6 +3,7 @@
 //! image, so every replica comes to the same result.
 
 mod codec;
+mod deployment;
 mod rejection;
 
 use std::sync::Arc;
@@ -13,9 +14,12 @@ use tidemill_records::{
 };
 use uuid::Uuid;
 
-pub use rejection::{AssignmentFault, LabelFault, Rejection};
+pub use deployment::Deployment;
+pub use rejection::{AssignmentFault, FunctionFault, LabelFault, Rejection, TransformFault};
 
-use crate::image::{BrokerEpoch, ConfigResource, Listener, PartitionImage, Prepare};
+use crate::image::{
+    BrokerEpoch, ConfigResource, FunctionId, FunctionImage, Listener, PartitionImage, Prepare,
+};
 use crate::level::{LevelRange, MetadataLevel};
 
 /// A key and its new value; `None` goes back to the default.
@@ -162,6 +166,47 @@ pub enum Command {
         /// The objects.
         objects: Vec<RemoteObject>,
     },
+    /// Makes an artifact known, whose bytes are stored already. One that is known stays as it is.
+    AddFunction(FunctionImage),
+    /// Forgets an artifact that no version of any transform names.
+    DeleteFunction {
+        /// The artifact.
+        id: FunctionId,
+    },
+    /// Deploys a function on topics: as a new transform, or as a new version of one that there is.
+    /// [`Outcome::TransformDeployed`].
+    DeployTransform(Deployment),
+    /// Lets a transform run another version that is kept (rollback).
+    SelectVersion {
+        /// The transform.
+        name: Arc<str>,
+        /// The version.
+        number: u32,
+    },
+    /// Lets a transform rest, or go on.
+    PauseTransform {
+        /// The transform.
+        name: Arc<str>,
+        /// Whether it rests.
+        is_paused: bool,
+    },
+    /// Lets all tasks of a transform begin again elsewhere.
+    RewindTransform {
+        /// The transform.
+        name: Arc<str>,
+        /// The generation of the origin that the proposer saw; another one rejects, so that a retry
+        /// rewinds once.
+        generation: u64,
+        /// The source as it is now.
+        topic: TopicId,
+        /// An offset for each of its partitions; those that are left out begin at 0.
+        offsets: Vec<Offset>,
+    },
+    /// Deletes a transform with all its versions. Its function stays.
+    DeleteTransform {
+        /// The transform.
+        name: Arc<str>,
+    },
 }
 
 /// Puts extents into a remote log: at its end, or in the place of others that cover the same offsets. The objects were
@@ -233,4 +278,9 @@ pub enum Outcome {
     },
     /// The partition's state now.
     PartitionChanged(PartitionImage),
+    /// The transform runs this version.
+    TransformDeployed {
+        /// Its number.
+        version: u32,
+    },
 }

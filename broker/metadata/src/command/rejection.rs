@@ -1,17 +1,21 @@
 //! Why a command was refused. Refusing is an outcome like any other: every replica refuses alike, and
 //! the image stays as it was.
 
+use std::sync::Arc;
+
 use tidemill_records::{NodeId, Offset, PartitionId, TopicId};
+use uuid::Uuid;
 
 use crate::codec::DecodeError;
 use crate::image::{BrokerEpoch, INLINE_EXTENTS_MAX};
 use crate::level::MetadataLevel;
 use crate::limits::{
     COMMAND_BYTES_MAX, CONFIG_KEY_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIGS_PER_RESOURCE_MAX,
-    LABEL_BYTES_MAX, LISTENERS_MAX, LOOSE_OBJECTS_PER_COMMAND_MAX, PARTITIONS_PER_COMMAND_MAX,
-    PARTITIONS_PER_TOPIC_MAX, PREPARES_MAX, REPLICAS_MAX,
+    FUNCTIONS_MAX, LABEL_BYTES_MAX, LISTENERS_MAX, LOOSE_OBJECTS_PER_COMMAND_MAX,
+    PARTITIONS_PER_COMMAND_MAX, PARTITIONS_PER_TOPIC_MAX, PREPARES_MAX, REPLICAS_MAX, SINKS_MAX,
+    TRANSFORM_CONFIGS_MAX, TRANSFORMS_MAX,
 };
-use crate::names::TopicNameFault;
+use crate::names::{TopicNameFault, TransformNameFault};
 
 /// Why a command was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -146,6 +150,57 @@ pub enum Rejection {
     /// All producer ids were handed out.
     #[error("there are no producer ids left")]
     ProducerIdsExhausted,
+    /// No such function.
+    #[error("there is no such function: it has to be uploaded first")]
+    UnknownFunction,
+    /// A version of this transform names the function.
+    #[error("transform {0} has a version that runs the function: delete the transform first")]
+    FunctionInUse(Arc<str>),
+    /// The function cannot be what the command says.
+    #[error(transparent)]
+    InvalidFunction(#[from] FunctionFault),
+    /// No more functions are taken.
+    #[error("there are {FUNCTIONS_MAX} functions: delete one that no transform runs")]
+    TooManyFunctions,
+    /// No such transform.
+    #[error("there is no such transform")]
+    UnknownTransform,
+    /// A transform of that name exists, with this id.
+    #[error("the transform exists")]
+    TransformExists(Uuid),
+    /// The id belongs to another transform, or is nil.
+    #[error("the transform's id is taken or nil")]
+    TransformIdTaken,
+    /// The name is not legal.
+    #[error(transparent)]
+    InvalidTransformName(#[from] TransformNameFault),
+    /// No more transforms are taken.
+    #[error("there are {TRANSFORMS_MAX} transforms: delete one that is not needed")]
+    TooManyTransforms,
+    /// The transform runs another version than the proposer saw.
+    #[error("the transform runs version {0} by now")]
+    TransformVersionChanged(u32),
+    /// The transform has no such version, or not any more.
+    #[error("the transform has no version {0}")]
+    UnknownVersion(u32),
+    /// The transform reads this topic, and cannot read another.
+    #[error("the transform reads {0}: to read another topic, deploy under another name")]
+    TransformSource(Arc<str>),
+    /// The version cannot be what the command says.
+    #[error(transparent)]
+    InvalidTransform(#[from] TransformFault),
+    /// A topic that the transform reads or writes does not exist.
+    #[error("there is no topic {0}: it has to be created first")]
+    UnknownTransformTopic(Arc<str>),
+    /// The source was deleted and created again since the proposer saw it. This is its id.
+    #[error("the source was created anew, with id {0}: the offsets are of the one before it")]
+    TransformSourceChanged(TopicId),
+    /// Records would go round for ever. The topics along the cycle, the first one again at the end.
+    #[error("records would go round for ever: {}", .0.join(" -> "))]
+    TransformCycle(Vec<Arc<str>>),
+    /// The transform was rewound since.
+    #[error("the transform's generation is {0} by now: it was rewound meanwhile")]
+    TransformGeneration(u64),
 }
 
 /// What is wrong with the replicas of a partition.
@@ -174,4 +229,59 @@ pub enum LabelFault {
     /// No listener, too many, or two of one name.
     #[error("there must be 1 to {LISTENERS_MAX} listeners of different names")]
     Listeners,
+}
+
+/// What is wrong with a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FunctionFault {
+    /// The label is too long.
+    #[error("the function's label has {0} bytes, more than {LABEL_BYTES_MAX}")]
+    Label(usize),
+    /// No records hold it, or offsets that there cannot be.
+    #[error("the records that hold the function are none, or at no possible offsets")]
+    Chunks,
+}
+
+/// What is wrong with a version of a transform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransformFault {
+    /// No sinks, or too many.
+    #[error("{0} sinks; there must be 1 to {SINKS_MAX}")]
+    Sinks(usize),
+    /// The same sink twice.
+    #[error("sink {0} is named twice")]
+    DuplicateSink(Arc<str>),
+    /// It would write to the topic that it reads.
+    #[error("it reads {0}, so it cannot write to it")]
+    WritesSource(Arc<str>),
+    /// It would write to a topic of the broker's own.
+    #[error("{0} is an internal topic: a transform cannot write to it")]
+    WritesInternal(Arc<str>),
+    /// Failed records are to go to a topic and none is named, or the other way round.
+    #[error("a topic for dead letters must be named exactly where failed records go there")]
+    DeadLetters,
+    /// A key or value is too long, there are too many, or a key is there twice.
+    #[error(
+        "configuration: at most {TRANSFORM_CONFIGS_MAX} different keys of 1 to \
+         {CONFIG_KEY_BYTES_MAX} bytes with values of up to {CONFIG_VALUE_BYTES_MAX} bytes"
+    )]
+    Config,
+    /// A limit is out of bounds.
+    #[error("{what}: {value} is not within {min} to {max}")]
+    Limit {
+        /// Which one, with its unit.
+        what: &'static str,
+        /// What it is.
+        value: u64,
+        /// The lowest that would do.
+        min: u64,
+        /// The highest that would do.
+        max: u64,
+    },
+    /// An offset is negative, or there are more of them than the source has partitions.
+    #[error(
+        "an offset to begin at is negative, or there are more of them than the source's {0} \
+         partitions"
+    )]
+    Offsets(i32),
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 use tidemill_records::NodeId;
 
-use super::{ConfigResource, MetadataImage, TopicImage};
+use super::{ConfigResource, FunctionId, MetadataImage, TopicImage};
 
 /// The differences from an older image to a newer one.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -20,10 +20,15 @@ pub struct ImageChanges {
     pub brokers: Vec<NodeId>,
     /// Resources whose configuration changed.
     pub configs: Vec<ConfigResource>,
+    /// Functions that came or went.
+    pub functions: Vec<FunctionId>,
+    /// Transforms that came, went or changed, by name. One that was deleted and deployed again has
+    /// another id.
+    pub transforms: Vec<Arc<str>>,
 }
 
 impl MetadataImage {
-    /// What changed since `older`. Costs a walk over topics, brokers and resources; what both images
+    /// What changed since `older`. Costs a walk over topics, brokers, resources, functions and transforms; what both images
     /// share is recognised by pointer.
     pub fn changes_since(&self, older: &Self) -> ImageChanges {
         let mut changes = ImageChanges::default();
@@ -45,6 +50,18 @@ impl MetadataImage {
             |resource, _, _| {
                 changes.configs.push(resource.clone());
             },
+        );
+        walk(
+            &older.functions,
+            &self.functions,
+            Arc::ptr_eq,
+            |id, _, _| changes.functions.push(*id),
+        );
+        walk(
+            &older.transforms,
+            &self.transforms,
+            Arc::ptr_eq,
+            |name, _, _| changes.transforms.push(Arc::clone(name)),
         );
         changes
     }

@@ -1,6 +1,8 @@
 //! The image as bytes, for snapshots and for comparing replicas. One image has one encoding: maps are
 //! ordered, and nothing in it depends on the machine.
 
+pub(crate) mod transforms;
+
 use std::sync::Arc;
 
 use rpds::{RedBlackTreeMapSync, VectorSync};
@@ -17,7 +19,7 @@ use super::{
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::level::{LevelRange, MetadataLevel};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
     let mut w = Writer::default();
@@ -53,6 +55,7 @@ pub(crate) fn encode(image: &MetadataImage) -> Vec<u8> {
         w.uuid(id.0);
     }
     put_tier(&mut w, image);
+    transforms::put(&mut w, image);
     w.finish()
 }
 
@@ -215,6 +218,10 @@ pub(crate) fn decode(r: &mut Reader<'_>) -> Result<MetadataImage, DecodeError> {
     // Version 1 knew no tier.
     if version >= 2 {
         get_tier(r, &mut image)?;
+    }
+    // Version 2 knew no functions.
+    if version >= 3 {
+        transforms::get(r, &mut image)?;
     }
     Ok(image)
 }

@@ -6,9 +6,11 @@ mod broker;
 mod changes;
 pub(crate) mod codec;
 mod config;
+mod function;
 mod remote;
 pub(crate) mod retired;
 pub(crate) mod topic;
+mod transform;
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -20,8 +22,10 @@ use uuid::Uuid;
 pub use broker::{BrokerEpoch, BrokerImage, Listener};
 pub use changes::ImageChanges;
 pub use config::{ConfigResource, Configs};
+pub use function::{ArtifactChunks, Carrier, FunctionId, FunctionIdFault, FunctionImage};
 pub use remote::{Garbage, INLINE_EXTENTS_MAX, Prepare, RemoteLog};
 pub use topic::{PartitionImage, TopicImage};
+pub use transform::{OnError, Origin, TransformImage, TransformLimits, TransformVersion};
 
 use crate::level::MetadataLevel;
 use retired::RetiredEpochs;
@@ -51,6 +55,8 @@ pub struct MetadataImage {
     pub(crate) remote_logs: RedBlackTreeMapSync<(TopicId, PartitionId), Arc<RemoteLog>>,
     pub(crate) prepares: RedBlackTreeMapSync<RemoteObject, Prepare>,
     pub(crate) garbage: RedBlackTreeMapSync<RemoteObject, Garbage>,
+    pub(crate) functions: RedBlackTreeMapSync<FunctionId, Arc<FunctionImage>>,
+    pub(crate) transforms: RedBlackTreeMapSync<Arc<str>, Arc<TransformImage>>,
 }
 
 impl MetadataImage {
@@ -71,6 +77,8 @@ impl MetadataImage {
             remote_logs: RedBlackTreeMapSync::new_sync(),
             prepares: RedBlackTreeMapSync::new_sync(),
             garbage: RedBlackTreeMapSync::new_sync(),
+            functions: RedBlackTreeMapSync::new_sync(),
+            transforms: RedBlackTreeMapSync::new_sync(),
         }
     }
 
@@ -216,6 +224,26 @@ impl MetadataImage {
     /// Objects that nothing refers to and that nobody has deleted yet.
     pub fn garbage(&self) -> impl ExactSizeIterator<Item = (&RemoteObject, &Garbage)> {
         self.garbage.iter()
+    }
+
+    /// A function by id.
+    pub fn function(&self, id: FunctionId) -> Option<&Arc<FunctionImage>> {
+        self.functions.get(&id)
+    }
+
+    /// All functions by id.
+    pub fn functions(&self) -> impl ExactSizeIterator<Item = &Arc<FunctionImage>> {
+        self.functions.values()
+    }
+
+    /// A transform by name.
+    pub fn transform(&self, name: &str) -> Option<&Arc<TransformImage>> {
+        self.transforms.get(name)
+    }
+
+    /// All transforms by name.
+    pub fn transforms(&self) -> impl ExactSizeIterator<Item = &Arc<TransformImage>> {
+        self.transforms.values()
     }
 
     /// A checksum of everything in it: replicas that applied the same commands have the same one.

@@ -542,9 +542,10 @@ fn an_image_comes_back_with_everything_that_is_in_the_tier() {
 fn an_image_of_version_1_is_still_read() {
     let (history, _) = led();
     let mut bytes = codec::encode(&history.image);
-    // Without a tier the end is four zeros: incarnation, remote logs, prepares, garbage.
-    assert_eq!(bytes.split_off(bytes.len() - 4), [0; 4]);
-    assert_eq!(std::mem::replace(&mut bytes[0], 1), 2);
+    // Without a tier and functions the end is six zeros: incarnation, remote logs, prepares, garbage,
+    // functions, transforms.
+    assert_eq!(bytes.split_off(bytes.len() - 6), [0; 6]);
+    assert_eq!(std::mem::replace(&mut bytes[0], 1), 3);
     let mut reader = Reader::new(&bytes);
     assert_eq!(codec::decode(&mut reader), Ok(history.image));
     assert_eq!(reader.end(), Ok(()));

@@ -284,6 +284,83 @@ fn the_bytes_of_the_tier_stay_as_they_are() {
     assert_golden(cases);
 }
 
+/// As above, for functions and transforms.
+#[test]
+fn the_bytes_of_transforms_stay_as_they_are() {
+    use crate::image::{ArtifactChunks, Carrier, FunctionId, FunctionImage};
+    use crate::testing::transforms::deployment;
+
+    const ID: &str = "000102030405060708090a0b0c0d0e0f";
+    let topic = TopicId(Uuid::from_u128(0x000102030405060708090a0b0c0d0e0f));
+    let id = FunctionId([7; 32]);
+    let hash = "07".repeat(32);
+    let function = FunctionImage {
+        id,
+        label: "f".into(),
+        size_bytes: 300,
+        carrier: Carrier::Component,
+        chunks: ArtifactChunks {
+            topic,
+            first: Offset(1_000),
+            count: 3,
+        },
+        uploaded_at_ms: 50,
+    };
+    let mut deployed = deployment("x", "a", &["b", "c"]);
+    deployed.id = topic.0;
+    deployed.version.number = 300;
+    deployed.version.function = id;
+    deployed.version.config = vec![("k".into(), "v".into())];
+    deployed.version.deployed_at_ms = 50;
+    deployed.origin.topic = topic;
+    deployed.origin.generation = 2;
+    deployed.origin.offsets = vec![Offset(0), Offset(1_000)];
+    deployed.expected = Some(300);
+    let name = || "x".into();
+    let version =
+        format!("ac02{hash} 02 0162 0163 01 0464656164 01 016b0176 00 03 64 80808020 e807 80808004 904e 64 64")
+            .replace(' ', "");
+    let cases = [
+        (
+            Command::AddFunction(function),
+            format!("1301{hash}0166ac0201{ID}d00f0364"),
+        ),
+        (Command::DeleteFunction { id }, format!("1401{hash}")),
+        (
+            Command::DeployTransform(deployed),
+            format!("15010178{ID}0161{version}02{ID}0200d00f01ac02"),
+        ),
+        (
+            Command::SelectVersion {
+                name: name(),
+                number: 300,
+            },
+            "16010178ac02".to_owned(),
+        ),
+        (
+            Command::PauseTransform {
+                name: name(),
+                is_paused: true,
+            },
+            "1701017801".to_owned(),
+        ),
+        (
+            Command::RewindTransform {
+                name: name(),
+                generation: 300,
+                topic,
+                offsets: vec![Offset(1_000)],
+            },
+            format!("18010178ac02{ID}01d00f"),
+        ),
+        (
+            Command::DeleteTransform { name: name() },
+            "19010178".to_owned(),
+        ),
+    ];
+    assert_golden(cases);
+}
+
 #[track_caller]
 fn assert_golden(cases: impl IntoIterator<Item = (Command, String)>) {
     for (command, golden) in cases {
