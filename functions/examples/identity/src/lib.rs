@@ -1,0 +1,6 @@
+//! Passes everything.
+
+tidemill_sdk::transform!(|_record, out| {
+    out.pass();
+    Ok(())
+});
