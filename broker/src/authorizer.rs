@@ -1,7 +1,10 @@
-//! Who may do what. Every handler asks here before it touches anything; for now the answer is always yes,
-//! so that switching rules on later changes this file and nothing else.
+//! Who may do what. Every handler asks here before it touches anything; for now the answer is yes but for one thing, so that
+//! switching rules on later changes this file and nothing else.
+//!
+//! The groups of transforms are theirs: a client that committed, joined or deleted there would let records be passed over.
 
 use crate::server::context::RequestContext;
+use crate::transform::is_transform_group;
 
 /// What a principal wants to do (Kafka's `AclOperation`, as far as the served APIs need it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,9 @@ impl Authorizer {
         resource: Resource<'_>,
     ) -> bool {
         tracing::trace!(principal = %context.principal, ?operation, ?resource, "allow");
-        true
+        match resource {
+            Resource::Group(group) if is_transform_group(group) => operation == Operation::Describe,
+            _ => true,
+        }
     }
 }

@@ -32,6 +32,7 @@ use crate::server::Server;
 use crate::server::context::{ListenerName, RequestContext};
 use crate::server::memory::MemoryBudget;
 use crate::tiering::{DiskLimit, Tier};
+use crate::transform::{self, Transforms};
 
 /// A start on a full disk looks again after so long.
 const SPACE_RETRY: Duration = Duration::from_secs(1);
@@ -63,6 +64,7 @@ pub(crate) struct Broker {
     pub(crate) tier: Option<Arc<Tier>>,
     pub(crate) disk: DiskLimit,
     pub(crate) groups: GroupCoordinator,
+    pub(crate) transforms: Transforms,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) authorizer: Authorizer,
@@ -118,6 +120,7 @@ pub struct RunningBroker {
     tasks: Vec<JoinHandle<()>>,
     threads: Vec<ThreadHandle>,
     tiering: Option<JoinHandle<()>>,
+    transforms: transform::Running,
     recovery: RecoveryReport,
     _lock: Box<dyn Lock>,
 }
@@ -165,6 +168,7 @@ impl RunningBroker {
         )
         .await?;
         let metadata = Arc::new(metadata);
+        let transforms = Transforms::new(fs.clone(), &config)?;
         let (logs, recovery) = open_logs(fs, &config, &clock).await?;
         let epoch = register(&metadata, &config, &random, &listeners.addresses).await?;
         let tier = Tier::open(&config, &metadata, &random).await?;
@@ -177,6 +181,7 @@ impl RunningBroker {
             disk: DiskLimit::new(config.data_dir_bytes_max),
             partitions: Partitions::new(NodeId(config.node_id)),
             groups,
+            transforms,
             fetch_sessions: FetchSessions::new(config.fetch_session_slots_max),
             producer_ids: ProducerIds::default(),
             authorizer: Authorizer,
@@ -223,6 +228,7 @@ impl RunningBroker {
             .tier
             .clone()
             .map(|tier| tier.start(broker.clone(), stopped.clone()));
+        let transforms = Transforms::start(&broker, stopped.clone());
         let Listeners {
             kafka,
             admin,
@@ -248,6 +254,7 @@ impl RunningBroker {
             tasks,
             threads,
             tiering,
+            transforms,
             recovery,
             _lock: lock,
         }
@@ -268,6 +275,8 @@ impl RunningBroker {
     pub async fn shutdown(self) -> Result<(), StartError> {
         self.broker.health.set_draining();
         self.stop.send_replace(true);
+        // Before the groups: the last outputs are committed.
+        self.transforms.ended(&self.broker).await;
         // Before connections are drained: a JoinGroup may otherwise be waited for over minutes.
         self.broker.groups.shutdown().await;
         for server in &self.servers {

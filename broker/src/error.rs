@@ -53,6 +53,9 @@ pub enum StartError {
     /// The tier cannot be used.
     #[error(transparent)]
     Tier(#[from] crate::tiering::TierError),
+    /// Functions cannot run here.
+    #[error(transparent)]
+    Functions(#[from] tidemill_transforms::HostError),
     /// The logs cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),

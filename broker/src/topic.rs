@@ -14,6 +14,9 @@ use crate::broker::Broker;
 /// Where groups keep their state, in Kafka's record format.
 pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
+/// Topics of the broker's own begin so.
+const OURS: &str = "_tidemill.";
+
 /// Partitions that one request may create, as in Kafka: each costs memory and a directory.
 pub(crate) const CREATED_PARTITIONS_MAX: usize = 10_000;
 
@@ -38,7 +41,7 @@ const fn bits(operations: &[u32]) -> i32 {
 
 /// Topics that clients may read but not write.
 pub(crate) fn is_internal(name: &str) -> bool {
-    matches!(name, CONSUMER_OFFSETS | "__transaction_state")
+    matches!(name, CONSUMER_OFFSETS | "__transaction_state") || name.starts_with(OURS)
 }
 
 /// A UUID as Kafka prints it: 22 characters of URL-safe base64.

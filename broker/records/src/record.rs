@@ -383,6 +383,19 @@ impl Headers {
         }
     }
 
+    /// The headers in order, as slices.
+    pub fn slices(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let mut cursor = Cursor::new(&self.encoded);
+        (0..self.count).map(move |_| {
+            read_header(&mut cursor).expect("headers are checked when their record is decoded")
+        })
+    }
+
+    /// Length of the wire form, in bytes.
+    pub fn encoded_bytes(&self) -> usize {
+        self.encoded.len()
+    }
+
     /// The wire form, without the count.
     pub(crate) fn encoded(&self) -> &[u8] {
         &self.encoded

@@ -1,4 +1,7 @@
-//! The HTTP listener: metrics, health, and what `/v1/` tells as JSON.
+//! The HTTP listener: metrics, health, and what `/v1/` tells and takes as JSON.
+
+mod body;
+mod functions;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use tokio::time::timeout;
 
 use crate::broker::Broker;
 use crate::tiering::Tier;
+use crate::transform::ControlError;
 
 /// Connections at once; the next ones wait to be accepted. Scrapers and probes need a few.
 const CONNECTIONS_MAX: usize = 64;
@@ -93,10 +97,7 @@ pub(crate) async fn run(
 async fn serve(broker: Arc<Broker>, stream: TcpStream, _slot: OwnedSemaphorePermit) {
     let service = service_fn(move |request: Request<Incoming>| {
         let broker = broker.clone();
-        async move {
-            let (method, path) = (request.method(), request.uri().path());
-            Ok::<_, Infallible>(answer(&broker, method, path).await)
-        }
+        async move { Ok::<_, Infallible>(answer(&broker, request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -113,15 +114,18 @@ async fn serve(broker: Arc<Broker>, stream: TcpStream, _slot: OwnedSemaphorePerm
     }
 }
 
-async fn answer(broker: &Broker, method: &Method, path: &str) -> Response<Full<Bytes>> {
-    if method != Method::GET && method != Method::HEAD {
-        return text(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "text/plain",
-            "GET only\n".to_owned(),
-        );
+type Answer = Response<Full<Bytes>>;
+
+async fn answer(broker: &Arc<Broker>, request: Request<Incoming>) -> Answer {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    if let Some(answer) = functions::answer(broker, request).await {
+        return answer;
     }
-    match path {
+    if method != Method::GET && method != Method::HEAD {
+        let message = format!("no {method} of {path}");
+        return refused(&ControlError::new(405, "method_not_allowed", message));
+    }
+    match path.as_str() {
         "/metrics" => text(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
@@ -166,7 +170,7 @@ const NO_TIER: ApiError<'static> = ApiError {
     hint: Some("start it with --tier-url s3://BUCKET/PREFIX or file:///PATH"),
 };
 
-async fn tier_objects(broker: &Broker, tier: &Tier) -> Response<Full<Bytes>> {
+async fn tier_objects(broker: &Broker, tier: &Tier) -> Answer {
     match tier.objects(broker).await {
         Ok(objects) => json(StatusCode::OK, &objects),
         Err(failed) => {
@@ -181,12 +185,22 @@ async fn tier_objects(broker: &Broker, tier: &Tier) -> Response<Full<Bytes>> {
     }
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
+fn refused(error: &ControlError) -> Answer {
+    let told = ApiError {
+        code: error.code,
+        message: &error.message,
+        hint: error.hint.as_deref(),
+    };
+    let status = StatusCode::from_u16(error.status);
+    json(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &told)
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let body = serde_json::to_string(value).expect("plain data has a JSON form");
     text(status, "application/json", body + "\n")
 }
 
-fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, kind: &'static str, body: String) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     response

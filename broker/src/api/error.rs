@@ -5,6 +5,7 @@ use tidemill_metadata::{ProposeError, Rejection};
 use tidemill_protocol::ErrorCode;
 use tidemill_records::{BatchError, HeaderFault};
 
+use crate::offset_by_time::TimeError;
 use crate::partition::PartitionError;
 use crate::tiering::RemoteError;
 
@@ -59,6 +60,14 @@ pub(super) fn remote(error: &RemoteError) -> ErrorCode {
         RemoteError::Absent(_) => ErrorCode::OffsetOutOfRange,
         RemoteError::Records(error) => read(error),
         RemoteError::Store(_) => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// What a consumer is told when a search by time fails.
+pub(super) fn time(error: &TimeError) -> ErrorCode {
+    match error {
+        TimeError::Remote(error) => remote(error),
+        TimeError::Read(error) => read(error),
     }
 }
 

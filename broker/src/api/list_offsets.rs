@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use tidemill_log::{ReadError, TimestampedOffset};
+use tidemill_log::TimestampedOffset;
 use tidemill_metadata::MetadataLog;
 use tidemill_protocol::ErrorCode;
 use tidemill_protocol::list_offsets::{
@@ -22,9 +22,9 @@ use tokio::time::Instant;
 
 use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
-use crate::partition::{Isolation, Partition, PartitionError};
+use crate::offset_by_time::{by_timestamp, max_timestamp};
+use crate::partition::{Isolation, Partition};
 use crate::server::context::RequestContext;
-use crate::tiering::Tier;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -189,10 +189,12 @@ async fn look_up(
         }
         EARLIEST_PENDING_UPLOAD => nothing,
         MAX_TIMESTAMP => max_timestamp(broker, partition, end)
-            .await?
+            .await
+            .map_err(|error| super::error::time(&error))?
             .map_or(nothing, record),
         _ => by_timestamp(broker, partition, timestamp, end)
-            .await?
+            .await
+            .map_err(|error| super::error::time(&error))?
             .map_or(nothing, record),
     };
     Ok(found)
@@ -203,60 +205,6 @@ fn remote_end(broker: &Broker, partition: &Partition) -> Option<Offset> {
     let image = broker.metadata.image();
     let remote = image.remote_log(partition.log.topic_id(), partition.name.partition)?;
     (!remote.is_empty()).then_some(remote.end)
-}
-
-/// The tier, where records are that this disk no longer has.
-fn tier_below_local<'a>(broker: &'a Broker, partition: &Partition) -> Option<&'a Tier> {
-    let log = &partition.log;
-    let is_trimmed = log.local_log_start_offset() > log.log_start_offset();
-    broker.tier.as_deref().filter(|_| is_trimmed)
-}
-
-async fn by_timestamp(
-    broker: &Broker,
-    partition: &Partition,
-    timestamp: i64,
-    end: Offset,
-) -> Result<Option<TimestampedOffset>, ErrorCode> {
-    loop {
-        let local_start = partition.log.local_log_start_offset();
-        if let Some(tier) = tier_below_local(broker, partition) {
-            let found = tier
-                .offset_for_timestamp(broker, partition, timestamp, local_start.min(end))
-                .await;
-            if let Some(found) = found.map_err(|error| super::error::remote(&error))? {
-                return Ok(Some(found));
-            }
-        }
-        let found = partition.log.offset_for_timestamp(timestamp, end);
-        // What was trimmed meanwhile was looked for in neither place.
-        if partition.log.local_log_start_offset() == local_start {
-            return local(found);
-        }
-    }
-}
-
-async fn max_timestamp(
-    broker: &Broker,
-    partition: &Partition,
-    end: Offset,
-) -> Result<Option<TimestampedOffset>, ErrorCode> {
-    let here = local(partition.log.max_timestamp(end))?;
-    let Some(tier) = tier_below_local(broker, partition) else {
-        return Ok(here);
-    };
-    let there = tier.max_timestamp(broker, partition, end).await;
-    let there = there.map_err(|error| super::error::remote(&error))?;
-    // Of equal ones the first counts, and what is in the tier came first.
-    let is_later =
-        |here: &TimestampedOffset| there.is_none_or(|there| here.timestamp > there.timestamp);
-    Ok(here.filter(is_later).or(there))
-}
-
-fn local(
-    found: Result<Option<TimestampedOffset>, ReadError>,
-) -> Result<Option<TimestampedOffset>, ErrorCode> {
-    found.map_err(|error| ErrorCode::from(&PartitionError::Read(error)))
 }
 
 fn record(found: TimestampedOffset) -> Found {

@@ -16,7 +16,6 @@ mod record_json;
 mod serve;
 mod stop;
 mod tier;
-mod timestamp;
 mod topic;
 
 use std::future::Future;

@@ -7,7 +7,7 @@ use tidemill_client::{Client, ClientError, OffsetSpec};
 use tidemill_records::{Offset, PartitionId};
 
 use super::exit::Failure;
-use super::timestamp::parse_timestamp;
+use crate::timestamp::parse_timestamp;
 
 /// What a command with a POSITION says below its help.
 pub(super) const POSITIONS: &str = "\

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use tidemill_client::FetchedPartition;
 use tidemill_records::{Headers, PartitionId, Record, RecordHeader};
 
-use super::timestamp::parse_timestamp;
+use crate::timestamp::parse_timestamp;
 
 /// A record as a line of input says it. Keys and values that are not JSON strings are taken as their JSON
 /// text; bytes that are not UTF-8 come as base64.

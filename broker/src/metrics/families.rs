@@ -22,8 +22,19 @@ impl Families {
         labels: &[Label<'_>],
         value: u64,
     ) {
+        self.counter_f64(name, help, labels, value as f64);
+    }
+
+    /// Adds a sample that only grows and is no whole number.
+    pub(super) fn counter_f64(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        labels: &[Label<'_>],
+        value: f64,
+    ) {
         let mut counter = Counter::default();
-        counter.set_value(value as f64);
+        counter.set_value(value);
         let mut metric = labelled(labels);
         metric.set_counter(counter);
         self.push(name, help, MetricType::COUNTER, metric);

@@ -6,6 +6,7 @@
 mod families;
 mod scrape;
 mod tier;
+mod transform;
 
 use std::time::Duration;
 

@@ -26,6 +26,7 @@ pub(super) fn gather(broker: &Broker) -> Vec<MetricFamily> {
     if let Some(tier) = &broker.tier {
         super::tier::gather(broker, tier, &mut families);
     }
+    super::transform::gather(broker, &mut families);
     families.into_vec()
 }
 

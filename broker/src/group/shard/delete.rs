@@ -106,7 +106,7 @@ impl Shard {
         let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
         let mut writes = Vec::new();
         for (id, group) in &mut state.groups {
-            let mut expired = expiry::expired(group, now_ms, retention_ms);
+            let mut expired = expiry::expired(id, group, now_ms, retention_ms);
             expired.truncate(TOMBSTONES_MAX);
             let is_all = expired.len() == group.offsets.places().count();
             let and_group = is_all && group.classic.is_abandoned() && group.stored;

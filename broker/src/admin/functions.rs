@@ -1,0 +1,132 @@
+//! `/v1/functions` and `/v1/transforms`; docs/http.md says what each takes and gives.
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+use tidemill_metadata::MetadataLog;
+
+use super::{Answer, body, json, refused};
+use crate::broker::Broker;
+use crate::transform::{ControlError, FunctionStatus, TransformDetails, TransformStatus, stock};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rollback {
+    version: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rewind {
+    to: String,
+}
+
+/// Answers what lies below `/v1/functions` and `/v1/transforms`; none where there is no such path.
+pub(super) async fn answer(broker: &Arc<Broker>, request: Request<Incoming>) -> Option<Answer> {
+    let path = request.uri().path().to_owned();
+    let mut segments = path.strip_prefix("/v1/")?.split('/');
+    let (kind, name, action) = (segments.next()?, segments.next(), segments.next());
+    if segments.next().is_some() {
+        return None;
+    }
+    let answered = match (kind, name, action) {
+        ("functions", name, None) => functions(broker, request, name).await,
+        ("transforms", name, action) => transforms(broker, request, name, action).await,
+        _ => return None,
+    };
+    match answered {
+        Ok(answer) => answer,
+        Err(error) => Some(refused(&error)),
+    }
+}
+
+type Answered = Result<Option<Answer>, ControlError>;
+
+async fn functions(
+    broker: &Arc<Broker>,
+    request: Request<Incoming>,
+    name: Option<&str>,
+) -> Answered {
+    Ok(match (request.method(), name) {
+        (&Method::GET, None) => Some(json(StatusCode::OK, &FunctionStatus::all(broker))),
+        (&Method::GET, Some("stock")) => Some(json(StatusCode::OK, &stocks())),
+        (&Method::POST, None) => {
+            let label = label(request.uri().query());
+            let (head, body) = request.into_parts();
+            let artifact = body::artifact(&head.headers, body).await?;
+            let (function, is_new) = broker.transforms.upload(broker, &label, artifact).await?;
+            let status = FunctionStatus::of(&function, &broker.metadata.image());
+            Some(json(created(is_new), &status))
+        }
+        (&Method::DELETE, Some(id)) => {
+            broker.transforms.delete_function(broker, id).await?;
+            Some(json(StatusCode::OK, &json!({})))
+        }
+        _ => None,
+    })
+}
+
+async fn transforms(
+    broker: &Arc<Broker>,
+    request: Request<Incoming>,
+    name: Option<&str>,
+    action: Option<&str>,
+) -> Answered {
+    let this = &broker.transforms;
+    Ok(match (request.method(), name, action) {
+        (&Method::GET, None, None) => Some(json(StatusCode::OK, &TransformStatus::all(broker))),
+        (&Method::POST, None, None) => {
+            let wanted = body::json(request.into_body()).await?;
+            let (deployed, is_new) = this.deploy(broker, wanted).await?;
+            Some(json(created(is_new), &deployed))
+        }
+        (&Method::GET, Some(name), None) => {
+            let found = TransformDetails::find(broker, name);
+            let found = found.ok_or_else(|| ControlError::no_transform(name))?;
+            Some(json(StatusCode::OK, &found))
+        }
+        (&Method::DELETE, Some(name), None) => {
+            this.delete(broker, name).await?;
+            Some(json(StatusCode::OK, &json!({})))
+        }
+        (&Method::POST, Some(name), Some(action @ ("pause" | "resume"))) => {
+            this.pause(broker, name, action == "pause").await?;
+            Some(json(StatusCode::OK, &json!({})))
+        }
+        (&Method::POST, Some(name), Some("rollback")) => {
+            let wanted: Rollback = body::json(request.into_body()).await?;
+            let version = this.rollback(broker, name, wanted.version).await?;
+            Some(json(StatusCode::OK, &json!({ "version": version })))
+        }
+        (&Method::POST, Some(name), Some("rewind")) => {
+            let wanted: Rewind = body::json(request.into_body()).await?;
+            this.rewind(broker, name, wanted.to.parse()?).await?;
+            Some(json(StatusCode::OK, &json!({})))
+        }
+        _ => None,
+    })
+}
+
+fn created(is_new: bool) -> StatusCode {
+    match is_new {
+        true => StatusCode::CREATED,
+        false => StatusCode::OK,
+    }
+}
+
+fn stocks() -> Vec<serde_json::Value> {
+    let stock = stock().iter().map(
+        |stock| json!({ "id": stock.id, "size_bytes": stock.wasm.len(), "summary": stock.summary }),
+    );
+    stock.collect()
+}
+
+/// `label` of the query; percent signs are taken as they are.
+fn label(query: Option<&str>) -> String {
+    let mut parameters = query.unwrap_or_default().split('&');
+    let label = parameters.find_map(|parameter| parameter.strip_prefix("label="));
+    label.unwrap_or_default().chars().take(255).collect()
+}

@@ -1,0 +1,338 @@
+//! What operators do with functions and transforms, and how they are refused.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidemill_metadata::{
+    Command, FunctionId, FunctionImage, MetadataLog, ProposeError, Rejection, TransformImage,
+};
+use tidemill_records::{Offset, PartitionId, TopicId};
+use tidemill_storage::spawn;
+use tidemill_transforms::ArtifactError;
+use tokio::sync::oneshot;
+
+use super::artifacts::id_of;
+use super::deploy::metadata_carrier;
+use super::trouble::Trouble;
+use super::{Transforms, position};
+use crate::broker::Broker;
+use crate::offset_by_time::by_timestamp;
+use crate::partition::Isolation;
+use crate::timestamp::parse_timestamp;
+
+/// Why something is refused, as HTTP tells it.
+#[derive(Debug)]
+pub(crate) struct ControlError {
+    /// HTTP's status.
+    pub(crate) status: u16,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl ControlError {
+    pub(crate) fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    pub(crate) fn no_transform(name: &str) -> Self {
+        Self::new(
+            404,
+            "unknown_transform",
+            format!("there is no transform {name}"),
+        )
+        .hint("`tidemill fn list` shows all")
+    }
+
+    pub(super) fn no_function(id: &str) -> Self {
+        Self::new(
+            404,
+            "unknown_function",
+            format!("there is no function {id}"),
+        )
+        .hint("`tidemill fn list --functions` shows all")
+    }
+}
+
+impl From<Trouble> for ControlError {
+    fn from(trouble: Trouble) -> Self {
+        match &trouble {
+            Trouble::Load(_) | Trouble::Start(_) => {
+                Self::new(422, "function_refused", trouble.told())
+            }
+            Trouble::NoFunction => Self::new(404, "unknown_function", trouble.told()),
+            _ => Self::new(503, "unavailable", trouble.told()),
+        }
+    }
+}
+
+impl From<ArtifactError> for ControlError {
+    fn from(error: ArtifactError) -> Self {
+        let (status, code) = match &error {
+            ArtifactError::TooLarge(_) => (413, "artifact_too_large"),
+            _ => (422, "artifact_refused"),
+        };
+        Self::new(status, code, Trouble::Load(error).told()).hint(
+            "wasm-sdk/ABI.md says what a function exports; `tidemill fn new` begins one that does",
+        )
+    }
+}
+
+impl From<ProposeError> for ControlError {
+    fn from(error: ProposeError) -> Self {
+        let told = error.to_string();
+        let ProposeError::Rejected(rejection) = error else {
+            return Self::new(503, "unavailable", told);
+        };
+        let (status, code) = match rejection {
+            Rejection::UnknownTransform | Rejection::UnknownVersion(_) => {
+                (404, "unknown_transform")
+            }
+            Rejection::UnknownFunction => (404, "unknown_function"),
+            Rejection::UnknownTransformTopic(_) => (404, "unknown_topic"),
+            Rejection::FunctionInUse(_) => (409, "function_in_use"),
+            Rejection::TransformCycle(_) => (409, "cycle"),
+            Rejection::TransformSource(_) => (409, "other_source"),
+            _ => (400, "refused"),
+        };
+        Self::new(status, code, told)
+    }
+}
+
+/// Where a transform is to go on, or begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RewindTo {
+    Start,
+    End,
+    /// The same offset in each partition.
+    Offset(i64),
+    /// The first record that is as late, in ms since 1970.
+    Timestamp(i64),
+}
+
+impl std::str::FromStr for RewindTo {
+    type Err = ControlError;
+
+    fn from_str(text: &str) -> Result<Self, ControlError> {
+        let bad = || {
+            ControlError::new(400, "bad_position", format!("{text:?} is no position"))
+                .hint("write start, end, an offset, or @ and a time: @1500000000000, @2013-01-31T12:00:00Z")
+        };
+        match text {
+            "start" => Ok(Self::Start),
+            "end" => Ok(Self::End),
+            _ => match text.strip_prefix('@') {
+                Some(time) => parse_timestamp(time).map(Self::Timestamp).ok_or_else(bad),
+                None => {
+                    let offset = text.parse().ok().filter(|offset| *offset >= 0);
+                    offset.map(Self::Offset).ok_or_else(bad)
+                }
+            },
+        }
+    }
+}
+
+/// The offsets of a topic's partitions at a position.
+pub(super) async fn resolve(
+    broker: &Broker,
+    topic: &str,
+    to: RewindTo,
+) -> Result<(TopicId, Vec<Offset>), ControlError> {
+    let image = broker.metadata.image();
+    let Some(found) = image.topic(topic) else {
+        return Err(ControlError::new(
+            404,
+            "unknown_topic",
+            format!("there is no topic {topic}"),
+        ));
+    };
+    let mut offsets = Vec::new();
+    for partition in (0..found.partition_count()).map(PartitionId) {
+        let offline = || {
+            let message = format!("{topic}-{partition} is offline");
+            ControlError::new(503, "unavailable", message)
+        };
+        let held = broker
+            .partitions
+            .get(topic, partition.0)
+            .ok_or_else(offline)?;
+        let (start, end) = (
+            held.log.log_start_offset(),
+            held.end_for(Isolation::Committed),
+        );
+        offsets.push(match to {
+            RewindTo::Start => start,
+            RewindTo::End => end,
+            RewindTo::Offset(offset) => Offset(offset).clamp(start, end),
+            RewindTo::Timestamp(at) => {
+                let found = by_timestamp(broker, &held, at, end).await;
+                let found = found.map_err(|error| {
+                    let message = format!("cannot look for a time in {topic}-{partition}: {error}");
+                    ControlError::new(503, "unavailable", message)
+                })?;
+                found.map_or(end, |found| found.offset)
+            }
+        });
+    }
+    Ok((found.id, offsets))
+}
+
+impl Transforms {
+    /// Stores an artifact, once it is known to be a function; whether it is new.
+    pub(crate) async fn upload(
+        &self,
+        broker: &Arc<Broker>,
+        label: &str,
+        artifact: Bytes,
+    ) -> Result<(Arc<FunctionImage>, bool), ControlError> {
+        let carrier = tidemill_transforms::carrier(&artifact)?;
+        let id = id_of(&artifact);
+        if let Some(known) = broker.metadata.image().function(id) {
+            return Ok((known.clone(), false));
+        }
+        let (send, compiled) = oneshot::channel();
+        let (host, bytes) = (broker.clone(), artifact.clone());
+        spawn::spawn_thread("function-compile", move || async move {
+            let _ = send.send(host.transforms.compile_and_keep(id, &bytes));
+        });
+        let compiled = compiled.await;
+        compiled.map_err(|_| ControlError::from(Trouble::Stopping))??;
+        let carrier = metadata_carrier(carrier);
+        let function = self
+            .artifacts
+            .store(broker, id, label, carrier, &artifact)
+            .await?;
+        broker
+            .metadata
+            .propose(Command::AddFunction(function))
+            .await?;
+        let image = broker.metadata.image();
+        let stored = image.function(id).cloned();
+        let stored = stored.ok_or_else(|| ControlError::no_function(&id.to_string()))?;
+        Ok((stored, true))
+    }
+
+    /// Finds a function by its id or the beginning of it.
+    pub(crate) fn find(broker: &Broker, text: &str) -> Result<FunctionId, ControlError> {
+        const DIGITS_MIN: usize = 8;
+        let image = broker.metadata.image();
+        let begins = |id: &FunctionId| {
+            text.len() >= DIGITS_MIN && id.to_string().starts_with(&text.to_ascii_lowercase())
+        };
+        let mut found = image.functions().map(|function| function.id).filter(begins);
+        match (found.next(), found.next()) {
+            (Some(id), None) => Ok(id),
+            (Some(_), Some(_)) => {
+                let message = format!("more than one function begins with {text}");
+                Err(ControlError::new(400, "ambiguous", message))
+            }
+            (None, _) => Err(ControlError::no_function(text)),
+        }
+    }
+
+    /// Forgets an artifact.
+    pub(crate) async fn delete_function(
+        &self,
+        broker: &Broker,
+        text: &str,
+    ) -> Result<(), ControlError> {
+        let id = Self::find(broker, text)?;
+        broker
+            .metadata
+            .propose(Command::DeleteFunction { id })
+            .await?;
+        self.unload(id);
+        Ok(())
+    }
+
+    fn transform(broker: &Broker, name: &str) -> Result<Arc<TransformImage>, ControlError> {
+        let image = broker.metadata.image();
+        let found = image.transform(name).cloned();
+        found.ok_or_else(|| ControlError::no_transform(name))
+    }
+
+    /// Pauses a transform at its next commit, or lets it go on; a task that stopped goes on too.
+    pub(crate) async fn pause(
+        &self,
+        broker: &Broker,
+        name: &str,
+        is_paused: bool,
+    ) -> Result<(), ControlError> {
+        let command = Command::PauseTransform {
+            name: Self::transform(broker, name)?.name.clone(),
+            is_paused,
+        };
+        broker.metadata.propose(command).await?;
+        if !is_paused {
+            for (_, task) in self.tasks.of(name) {
+                task.resumed.notify_one();
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes back to another version, the one before unless one is named; which it is.
+    pub(crate) async fn rollback(
+        &self,
+        broker: &Broker,
+        name: &str,
+        to: Option<u32>,
+    ) -> Result<u32, ControlError> {
+        let transform = Self::transform(broker, name)?;
+        let before = |version: &u32| *version < transform.current;
+        let numbers = transform.versions.iter().map(|version| version.number);
+        let number = match to {
+            Some(number) => number,
+            None => numbers.filter(before).max().ok_or_else(|| {
+                let message = format!("{name} has no version before {}", transform.current);
+                ControlError::new(409, "no_version", message)
+                    .hint(format!("`tidemill fn versions {name}` shows all"))
+            })?,
+        };
+        let name = transform.name.clone();
+        let command = Command::SelectVersion { name, number };
+        broker.metadata.propose(command).await?;
+        Ok(number)
+    }
+
+    /// Lets a transform begin again elsewhere, at its next commit.
+    pub(crate) async fn rewind(
+        &self,
+        broker: &Broker,
+        name: &str,
+        to: RewindTo,
+    ) -> Result<(), ControlError> {
+        let transform = Self::transform(broker, name)?;
+        let (topic, offsets) = resolve(broker, &transform.source, to).await?;
+        let command = Command::RewindTransform {
+            name: transform.name.clone(),
+            generation: transform.origin.generation,
+            topic,
+            offsets,
+        };
+        broker.metadata.propose(command).await?;
+        Ok(())
+    }
+
+    /// Ends a transform: when this returns nothing runs any more, and its offsets are forgotten.
+    pub(crate) async fn delete(&self, broker: &Broker, name: &str) -> Result<(), ControlError> {
+        Self::transform(broker, name)?;
+        let command = Command::DeleteTransform { name: name.into() };
+        broker.metadata.propose(command).await?;
+        self.tasks.wait_ended(name).await;
+        position::forget(broker, name).await;
+        Ok(())
+    }
+}

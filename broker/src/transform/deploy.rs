@@ -1,0 +1,308 @@
+//! Deploying: everything that can be known is checked before the metadata has it, on the same host that will run it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tidemill_metadata::{
+    Carrier, Command, Deployment, FunctionId, MetadataLog, OnError, Origin, Outcome, ProposeError,
+    Rejection, TransformLimits, TransformVersion,
+};
+use tidemill_records::{LeaderEpoch, PartitionId, TopicId};
+use tidemill_transforms::{Limits, LogLevel, Runner, RunnerConfig, Share, Source};
+
+use super::control::{ControlError, RewindTo, resolve};
+use super::task::{limits_of, manifest};
+use super::trouble::Trouble;
+use super::{Transforms, stock};
+use crate::broker::Broker;
+use crate::topic;
+
+const RETRIES: u32 = 1;
+const BACKOFF_MS: u32 = 100;
+const LOG_LINES_PER_SECOND: u32 = 100;
+/// A dead letter is its record and the context: so much larger may it be.
+const DEAD_LETTER_ROOM_BYTES: i64 = 64 << 10;
+/// What a function says while it is tried is told to who deploys.
+const TRIAL_LINES_MAX: usize = 20;
+
+/// What is asked for; docs/http.md says what each field is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeploymentRequest {
+    name: String,
+    function: Option<String>,
+    stock: Option<String>,
+    source: String,
+    sinks: Vec<String>,
+    #[serde(default)]
+    config: BTreeMap<String, String>,
+    from: Option<String>,
+    delivery: Option<String>,
+    on_error: Option<String>,
+    dlq: Option<String>,
+    retries: Option<u32>,
+    backoff_ms: Option<u32>,
+    #[serde(default)]
+    limits: LimitsRequest,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsRequest {
+    memory_bytes: Option<u64>,
+    time_ms: Option<u32>,
+    output_bytes: Option<u64>,
+    output_records: Option<u32>,
+    log_lines_per_second: Option<u32>,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Deployed {
+    pub(crate) name: String,
+    pub(crate) version: u32,
+    pub(crate) created_topics: Vec<String>,
+}
+
+impl DeploymentRequest {
+    fn on_error(&self) -> Result<OnError, ControlError> {
+        match self.on_error.as_deref() {
+            None | Some("dlq") => Ok(OnError::DeadLetters),
+            Some("skip") => Ok(OnError::Skip),
+            Some("stop") => Ok(OnError::Stop),
+            Some(other) => {
+                let message = format!("on_error is {other:?}");
+                Err(ControlError::new(400, "bad_policy", message).hint("dlq, skip or stop"))
+            }
+        }
+    }
+
+    fn check_delivery(&self) -> Result<(), ControlError> {
+        match self.delivery.as_deref() {
+            None | Some("at-least-once") => Ok(()),
+            Some("exactly-once") => {
+                let message = "exactly-once needs transactions, which this release does not have";
+                Err(ControlError::new(422, "no_transactions", message)
+                    .hint("deploy with --delivery at-least-once: after a crash up to about 100 ms of outputs come twice"))
+            }
+            Some(other) => {
+                let message = format!("delivery is {other:?}");
+                Err(ControlError::new(400, "bad_delivery", message).hint("at-least-once"))
+            }
+        }
+    }
+
+    fn version(&self, function: FunctionId, now_ms: i64) -> Result<TransformVersion, ControlError> {
+        let on_error = self.on_error()?;
+        let dead_letters = match (on_error, &self.dlq) {
+            (OnError::DeadLetters, Some(topic)) => Some(topic.as_str().into()),
+            (OnError::DeadLetters, None) => Some(format!("{}.dlq", self.name).into()),
+            (_, None) => None,
+            (_, Some(_)) => {
+                let message = "a topic for dead letters goes with the policy dlq only";
+                return Err(ControlError::new(400, "bad_policy", message));
+            }
+        };
+        let config = self.config.iter();
+        let config = config.map(|(key, value)| (key.as_str().into(), value.as_str().into()));
+        let (asked, ours) = (&self.limits, Limits::default());
+        Ok(TransformVersion {
+            number: 0,
+            function,
+            sinks: self.sinks.iter().map(|sink| sink.as_str().into()).collect(),
+            dead_letters,
+            config: config.collect(),
+            on_error,
+            retries: self.retries.unwrap_or(RETRIES),
+            backoff_ms: self.backoff_ms.unwrap_or(BACKOFF_MS),
+            limits: TransformLimits {
+                memory_bytes: asked.memory_bytes.unwrap_or(ours.memory_bytes),
+                time_ms: asked.time_ms.unwrap_or(ours.time.as_millis() as u32),
+                output_bytes: asked.output_bytes.unwrap_or(ours.output_bytes),
+                output_records: asked.output_records.unwrap_or(ours.output_records),
+                log_lines_per_second: asked.log_lines_per_second.unwrap_or(LOG_LINES_PER_SECOND),
+            },
+            deployed_at_ms: now_ms,
+        })
+    }
+}
+
+impl Transforms {
+    /// Deploys a function: a new transform, or a new version of one; whether it is new.
+    pub(crate) async fn deploy(
+        &self,
+        broker: &Arc<Broker>,
+        request: DeploymentRequest,
+    ) -> Result<(Deployed, bool), ControlError> {
+        let _alone = self.deploying.lock().await;
+        request.check_delivery()?;
+        let from: RewindTo = request.from.as_deref().unwrap_or("end").parse()?;
+        if let RewindTo::Offset(_) = from {
+            let message = "a transform begins at start, end or a time";
+            return Err(ControlError::new(400, "bad_position", message));
+        }
+        let (source_id, offsets) = resolve(broker, &request.source, from).await?;
+        let function = self.wanted_function(broker, &request).await?;
+        let version = request.version(function, broker.clock.now_ms())?;
+        self.try_out(broker, &request, &version).await?;
+        let created_topics = create_topics(broker, &request.source, &version).await?;
+        let image = broker.metadata.image();
+        let before = image.transform(&request.name);
+        let deployment = Deployment {
+            name: request.name.as_str().into(),
+            id: broker.random.next_uuid(),
+            source: request.source.as_str().into(),
+            version,
+            origin: Origin {
+                generation: 1,
+                topic: source_id,
+                offsets,
+            },
+            expected: before.map(|before| before.current),
+        };
+        let is_new = before.is_none();
+        let outcome = broker
+            .metadata
+            .propose(Command::DeployTransform(deployment))
+            .await?;
+        let Outcome::TransformDeployed { version } = outcome else {
+            unreachable!("a deployment is not answered with {outcome:?}");
+        };
+        let name = request.name;
+        let deployed = Deployed {
+            name,
+            version,
+            created_topics,
+        };
+        Ok((deployed, is_new))
+    }
+
+    async fn wanted_function(
+        &self,
+        broker: &Arc<Broker>,
+        request: &DeploymentRequest,
+    ) -> Result<FunctionId, ControlError> {
+        match (&request.function, &request.stock) {
+            (Some(id), None) => Self::find(broker, id),
+            (None, Some(id)) => {
+                let found = stock().iter().find(|stock| stock.id == id);
+                let found = found.ok_or_else(|| {
+                    let ids: Vec<&str> = stock().iter().map(|stock| stock.id).collect();
+                    let message = format!("there is no stock function {id}");
+                    ControlError::new(404, "unknown_function", message).hint(ids.join(", "))
+                })?;
+                let artifact = Bytes::from_static(found.wasm);
+                let (function, _) = self.upload(broker, found.id, artifact).await?;
+                Ok(function.id)
+            }
+            _ => {
+                let message = "name either a function or a stock function";
+                Err(ControlError::new(400, "bad_request", message))
+            }
+        }
+    }
+
+    /// Makes one instance, so that a function that does not take its configuration is refused here.
+    async fn try_out(
+        &self,
+        broker: &Arc<Broker>,
+        request: &DeploymentRequest,
+        version: &TransformVersion,
+    ) -> Result<(), ControlError> {
+        let function = self.function(broker, version.function).await?;
+        let said = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let lines = said.clone();
+        let share = Arc::new(Share::default());
+        let config = RunnerConfig {
+            function,
+            manifest: Arc::new(manifest(version)),
+            limits: limits_of(&version.limits),
+            source: Source {
+                topic: request.source.as_str().into(),
+                partition: PartitionId(0),
+                leader_epoch: LeaderEpoch::NONE,
+            },
+            share: share.clone(),
+            log: Arc::new(move |level: LogLevel, line: &str| {
+                let mut lines = lines.lock();
+                if lines.len() < TRIAL_LINES_MAX {
+                    lines.push(format!("{}: {line}", level.as_str()));
+                }
+            }),
+        };
+        let runner = Runner::new(&self.host, config);
+        let probe = async move {
+            let probed = runner.probe().await;
+            runner.rest();
+            probed
+        };
+        let probed = self.host.workers().run(&share, probe).await;
+        let probed = probed.ok_or(Trouble::Stopping)?;
+        probed.map_err(|fault| {
+            let refused = ControlError::from(Trouble::Start(fault));
+            let lines = said.lock();
+            match lines.is_empty() {
+                true => refused,
+                false => refused.hint(format!("it said: {}", lines.join("; "))),
+            }
+        })
+    }
+}
+
+/// Creates the sinks and the topic for dead letters that are not there.
+async fn create_topics(
+    broker: &Broker,
+    source: &str,
+    version: &TransformVersion,
+) -> Result<Vec<String>, ControlError> {
+    let mut created = Vec::new();
+    let dead_letters = version.dead_letters.iter().map(|topic| (topic, true));
+    let sinks = version.sinks.iter().map(|topic| (topic, false));
+    for (topic, is_dead_letters) in sinks.chain(dead_letters) {
+        let image = broker.metadata.image();
+        if image.topic(topic).is_some() {
+            continue;
+        }
+        let refuse = |message: String| ControlError::new(400, "bad_topic", message);
+        tidemill_metadata::check_topic_name(topic)
+            .map_err(|fault| refuse(format!("cannot create {topic:?}: {fault}")))?;
+        if topic::is_internal(topic) {
+            return Err(refuse(format!("{topic} is internal")));
+        }
+        if let Some(other) = topic::collides(broker, topic) {
+            return Err(refuse(format!("topic {topic} collides with {other}")));
+        }
+        let own = image.topic_configs(source);
+        let kept = ["retention.ms", "retention.bytes", "max.message.bytes"];
+        let mut configs: Vec<(Arc<str>, Arc<str>)> = kept
+            .into_iter()
+            .filter_map(|name| Some((name.into(), own.get(name)?.into())))
+            .collect();
+        let partition = broker.partitions.get(source, 0);
+        if let (true, Some(partition)) = (is_dead_letters, partition) {
+            let bytes_max = partition.log.config().max_message_bytes as i64;
+            let bytes_max = (bytes_max + DEAD_LETTER_ROOM_BYTES).min(i64::from(i32::MAX));
+            configs.retain(|(name, _)| **name != *"max.message.bytes");
+            configs.push(("max.message.bytes".into(), bytes_max.to_string().into()));
+        }
+        let count = image
+            .topic(source)
+            .map_or(1, |source| source.partition_count());
+        match topic::create(broker, topic, count, configs).await {
+            Ok(TopicId(_)) => created.push(topic.to_string()),
+            Err(ProposeError::Rejected(Rejection::TopicExists(_))) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(created)
+}
+
+/// The host's name for it is the metadata's.
+pub(super) fn metadata_carrier(carrier: tidemill_transforms::Carrier) -> Carrier {
+    match carrier {
+        tidemill_transforms::Carrier::CoreModule => Carrier::CoreModule,
+        tidemill_transforms::Carrier::Component => Carrier::Component,
+    }
+}

@@ -1,0 +1,161 @@
+//! Transforms: functions that run on the records of a topic and write to others.
+//!
+//! *Artifacts* ([`artifacts`]) are records of an internal topic, and compiled once on each broker ([`compiled`]). A *transform* is
+//! their deployment in the metadata ([`deploy`]). The [`manager`] keeps one [`task`] running for each partition of its source that
+//! this broker leads: read at the committed offset ([`source`]), run the function on its own threads, append to the sinks
+//! ([`sink`]), commit ([`position`]). At least once: what was appended after the last commit is appended again after a crash.
+
+mod artifacts;
+mod compiled;
+mod control;
+mod dead_letters;
+mod deploy;
+mod figures;
+mod function_logs;
+mod manager;
+mod position;
+mod sink;
+mod source;
+mod status;
+mod stock;
+mod task;
+mod trouble;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tidemill_metadata::FunctionId;
+use tidemill_storage::fs::Fs;
+use tidemill_storage::spawn::{self, ThreadHandle};
+use tidemill_transforms::Host;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub(crate) use control::ControlError;
+pub(crate) use figures::{TaskFigures, TaskState};
+pub(crate) use position::is_transform_group;
+pub(crate) use status::{FunctionStatus, TransformDetails, TransformStatus};
+pub(crate) use stock::stock;
+
+use crate::broker::Broker;
+use crate::error::StartError;
+use artifacts::Artifacts;
+use compiled::Compiled;
+use figures::Tasks;
+use function_logs::FunctionLogs;
+
+/// Where artifacts are kept, in chunks.
+pub(crate) const FUNCTIONS_TOPIC: &str = "_tidemill.functions";
+/// Where the lines go that functions log.
+pub(crate) const FUNCTION_LOGS_TOPIC: &str = "_tidemill.function_logs";
+/// Groups of transforms: clients may read what they have committed, and commit nothing themselves.
+pub(crate) const GROUP_PREFIX: &str = "_tidemill.transform.";
+
+/// Instances that are kept for their next frame.
+const INSTANCES_MAX: usize = 256;
+/// How much nicer the functions' threads are than those that do I/O.
+const NICER: i32 = 5;
+
+/// The functions and transforms of this broker.
+pub(crate) struct Transforms {
+    host: Host,
+    artifacts: Artifacts,
+    compiled: Compiled,
+    logs: FunctionLogs,
+    tasks: Tasks,
+    /// A deployment at a time, so that two of one name see each other.
+    deploying: tokio::sync::Mutex<()>,
+    /// Functions that somebody is loading or has loaded.
+    loaded: Mutex<HashMap<FunctionId, Arc<compiled::Loading>>>,
+}
+
+/// What [`Transforms::start`] has started.
+pub(crate) struct Running {
+    threads: Vec<ThreadHandle>,
+    manager: JoinHandle<()>,
+    logs: JoinHandle<()>,
+}
+
+impl Transforms {
+    /// Makes the host; nothing runs yet.
+    pub(crate) fn new(
+        fs: Arc<dyn Fs>,
+        config: &crate::config::BrokerConfig,
+    ) -> Result<Self, StartError> {
+        let host = Host::new(INSTANCES_MAX).map_err(StartError::Functions)?;
+        let dir = config.data_dir.join("cache").join("functions");
+        Ok(Self {
+            compiled: Compiled::new(fs, dir, host.compatibility()),
+            host,
+            artifacts: Artifacts::default(),
+            logs: FunctionLogs::new(),
+            tasks: Tasks::default(),
+            deploying: tokio::sync::Mutex::default(),
+            loaded: Mutex::default(),
+        })
+    }
+
+    /// Starts the threads of functions and the manager of tasks. They end when `stopped` says so, after a last commit.
+    pub(crate) fn start(broker: &Arc<Broker>, stopped: watch::Receiver<bool>) -> Running {
+        let this = &broker.transforms;
+        let workers = this.host.workers();
+        let count = std::thread::available_parallelism().map_or(1, |count| count.get());
+        let mut threads: Vec<ThreadHandle> = (0..count)
+            .map(|_| {
+                let workers = workers.clone();
+                spawn::spawn_thread("function", move || async move {
+                    step_back();
+                    workers.work().await;
+                })
+            })
+            .collect();
+        let clock = workers.clone();
+        threads.push(spawn::spawn_thread("function-clock", move || clock.tick()));
+        Running {
+            threads,
+            manager: tokio::spawn(manager::run(broker.clone(), stopped.clone())),
+            logs: tokio::spawn(function_logs::run(broker.clone(), stopped)),
+        }
+    }
+
+    /// How tasks of this broker stand.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Lines of functions that were not written.
+    pub(crate) fn log_lines_dropped(&self) -> u64 {
+        self.logs.dropped()
+    }
+
+    /// Instances that wait for their next frame.
+    pub(crate) fn instances(&self) -> usize {
+        self.host.instances().count()
+    }
+}
+
+impl Running {
+    /// Waits until all tasks have committed what they have written, then ends the threads.
+    pub(crate) async fn ended(self, broker: &Broker) {
+        if self.manager.await.is_err() {
+            tracing::error!("the manager of transforms ended by panic");
+        }
+        broker.transforms.host.workers().stop();
+        for thread in self.threads {
+            thread.join().await;
+        }
+        if self.logs.await.is_err() {
+            tracing::error!("the log of functions ended by panic");
+        }
+    }
+}
+
+/// Makes this thread nicer than those that answer clients.
+fn step_back() {
+    let nice = rustix::process::getpriority_process(None).unwrap_or(0) + NICER;
+    // On Linux that is this thread alone.
+    if let Err(error) = rustix::process::setpriority_process(None, nice) {
+        tracing::debug!(%error, "the functions' threads have the priority of all others");
+    }
+}

@@ -1,0 +1,586 @@
+//! One task: one partition of a transform's source, from its committed offset on.
+//!
+//! The order is what makes it at-least-once: outputs are appended, then they are durable, then the offset behind their records is
+//! committed. A version is swapped only after a commit, so that every record between two commits went through one version.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tidemill_metadata::{OnError, TransformImage, TransformVersion};
+use tidemill_records::{
+    Compression, LeaderEpoch, Offset, PartitionId, Record, TimestampType, TopicId,
+};
+use tidemill_transforms::{Fault, Limits, Manifest, Runner, RunnerConfig, Source, Step};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::dead_letters::{self, Context};
+use super::figures::{TaskFigures, TaskState};
+use super::position::{self, Position};
+use super::sink::{self, Batches, Outgoing, Sink, Uncommitted};
+use super::source::{self, Opened, Unreadable};
+use super::trouble::Trouble;
+use crate::broker::Broker;
+use crate::partition::Partition;
+
+/// Offsets are committed so often while records flow.
+const COMMIT_EVERY: Duration = Duration::from_millis(100);
+/// And after so many bytes were written.
+const COMMIT_BYTES: usize = 16 << 20;
+/// An instance goes when no record came for so long.
+const IDLE_INSTANCE: Duration = Duration::from_secs(10);
+/// After trouble the task begins again after so long, and longer each time.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Backoff between two attempts at one record.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// What the manager tells a task: the transform as it is to be, or to end.
+pub(super) type Wanted = Option<Arc<TransformImage>>;
+
+/// A task and what it needs.
+pub(super) struct Task {
+    pub(super) broker: Arc<Broker>,
+    pub(super) partition: PartitionId,
+    pub(super) wanted: watch::Receiver<Wanted>,
+    pub(super) figures: Arc<TaskFigures>,
+}
+
+/// Why a task's life ended without trouble.
+enum Ended {
+    /// Something else is wanted of it.
+    Changed,
+    /// Its policy says that it waits for `resume`.
+    Stopped,
+}
+
+impl Task {
+    /// Runs until the manager says that it ends.
+    pub(super) async fn run(mut self) {
+        let mut pause = RETRY_MIN;
+        loop {
+            let wanted = self.wanted.borrow_and_update().clone();
+            let Some(transform) = wanted.filter(|_| self.wanted.has_changed().is_ok()) else {
+                return;
+            };
+            let version = transform.current_version().number;
+            self.figures
+                .version
+                .store(u64::from(version), Ordering::Relaxed);
+            if transform.is_paused {
+                self.figures.set_state(TaskState::Paused);
+                if self.wanted.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let began = Instant::now();
+            let ended = self.live(&transform).await;
+            if began.elapsed() > RETRY_MAX {
+                pause = RETRY_MIN;
+            }
+            match ended {
+                Ok(Ended::Changed) => pause = RETRY_MIN,
+                Ok(Ended::Stopped) => {
+                    self.figures.set_state(TaskState::Stopped);
+                    tokio::select! {
+                        () = self.figures.resumed.notified() => {}
+                        changed = self.wanted.changed() => if changed.is_err() { return },
+                    }
+                }
+                Err(trouble) => {
+                    self.tell(&transform, &trouble);
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        changed = self.wanted.changed() => if changed.is_err() { return },
+                    }
+                    pause = (pause * 2).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    fn tell(&self, transform: &TransformImage, trouble: &Trouble) {
+        let state = match trouble.is_waiting() {
+            true => TaskState::Waiting,
+            false => TaskState::Failing,
+        };
+        let told = trouble.told();
+        // Once: it is tried again and again.
+        if self.figures.last_error().as_deref() != Some(&*told) {
+            tracing::warn!(
+                transform = %transform.name, partition = %self.partition, error = told,
+                "a task cannot go on and tries again"
+            );
+        }
+        self.figures.set_state(state);
+        self.figures.set_error(Some(&told));
+    }
+
+    /// From the committed offset on, until something else is wanted or something fails.
+    async fn live(&self, transform: &Arc<TransformImage>) -> Result<Ended, Trouble> {
+        let source = self
+            .broker
+            .partitions
+            .get(&transform.source, self.partition.0);
+        let source = source.ok_or_else(|| Trouble::NoTopic(transform.source.to_string()))?;
+        let epoch = source.check_leader(LeaderEpoch::NONE)?;
+        let topic = source.log.topic_id();
+        let position = position::load(&self.broker, transform, (topic, self.partition)).await?;
+        let version = transform.current_version().clone();
+        let runner = self.runner(transform, &version, epoch).await?;
+        // A task that was behind the log's end tells of itself before its first record.
+        self.figures
+            .committed
+            .store(position.offset.0, Ordering::Relaxed);
+        self.figures.set_state(TaskState::Running);
+        let mut life = Life {
+            task: self,
+            transform: transform.clone(),
+            version,
+            source,
+            topic,
+            epoch,
+            runner: Some(runner),
+            next: position.offset,
+            committed: position.offset,
+            committed_at: Instant::now(),
+            uncommitted: Uncommitted::default(),
+        };
+        let ended = life.run().await;
+        if let Some(runner) = &life.runner {
+            runner.rest();
+        }
+        ended
+    }
+
+    async fn runner(
+        &self,
+        transform: &TransformImage,
+        version: &Arc<TransformVersion>,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<Runner, Trouble> {
+        let transforms = &self.broker.transforms;
+        let function = transforms.function(&self.broker, version.function).await?;
+        let limits = version.limits;
+        let config = RunnerConfig {
+            function,
+            manifest: Arc::new(manifest(version)),
+            limits: limits_of(&limits),
+            source: Source {
+                topic: transform.source.clone(),
+                partition: self.partition,
+                leader_epoch,
+            },
+            share: self.figures.share.clone(),
+            log: transforms.logs.sink(
+                &self.broker.clock,
+                &transform.name,
+                version.number,
+                self.partition,
+                limits.log_lines_per_second,
+            ),
+        };
+        Ok(Runner::new(&transforms.host, config))
+    }
+}
+
+/// What a version's function is told at `init`.
+pub(super) fn manifest(version: &TransformVersion) -> Manifest {
+    Manifest {
+        config: version.config.clone(),
+        sinks: version.sinks.clone(),
+    }
+}
+
+pub(super) fn limits_of(limits: &tidemill_metadata::TransformLimits) -> Limits {
+    Limits {
+        memory_bytes: limits.memory_bytes,
+        time: Duration::from_millis(u64::from(limits.time_ms)),
+        output_bytes: limits.output_bytes,
+        output_records: limits.output_records,
+    }
+}
+
+/// A task between two changes of what is wanted of it.
+struct Life<'a> {
+    task: &'a Task,
+    transform: Arc<TransformImage>,
+    version: Arc<TransformVersion>,
+    source: Arc<Partition>,
+    topic: TopicId,
+    epoch: LeaderEpoch,
+    /// Away while it runs.
+    runner: Option<Runner>,
+    /// The next record that was not given to the function.
+    next: Offset,
+    committed: Offset,
+    committed_at: Instant,
+    uncommitted: Uncommitted,
+}
+
+impl Life<'_> {
+    async fn run(&mut self) -> Result<Ended, Trouble> {
+        loop {
+            if self.is_over()? {
+                self.commit().await?;
+                return Ok(Ended::Changed);
+            }
+            if source::end(&self.source) <= self.next {
+                self.wait().await?;
+                continue;
+            }
+            let broker = &self.task.broker;
+            let read = source::read(broker, &self.source, self.next, self.epoch).await;
+            let (mut batches, missed) = read?;
+            if missed > 0 {
+                self.task
+                    .figures
+                    .missed
+                    .fetch_add(missed, Ordering::Relaxed);
+                tracing::warn!(
+                    transform = %self.transform.name, partition = %self.source.name, missed,
+                    "retention took records before the transform read them"
+                );
+            }
+            let read_to = batches.next;
+            while !batches.is_empty() {
+                let opening = async move {
+                    let opened = batches.open();
+                    (batches, opened)
+                };
+                let (back, opened) = self.on_worker(opening).await?;
+                batches = back;
+                if let Some(ended) = self.take(opened).await? {
+                    self.commit().await?;
+                    return Ok(ended);
+                }
+            }
+            // Control batches at the end, and what retention took.
+            self.next = self.next.max(read_to);
+        }
+    }
+
+    /// Whether something else is wanted of the task, or may be.
+    fn is_over(&self) -> Result<bool, Trouble> {
+        if self.task.wanted.has_changed().unwrap_or(true) {
+            return Ok(true);
+        }
+        self.source.check_leader(self.epoch)?;
+        Ok(false)
+    }
+
+    /// Waits for records, for a change, and meanwhile commits what is not committed.
+    async fn wait(&mut self) -> Result<(), Trouble> {
+        let news = Arc::new(Notify::new());
+        let mut wanted = self.task.wanted.clone();
+        let began = Instant::now();
+        let mut is_resting = false;
+        loop {
+            let waiting = self.source.wait(&news);
+            if source::end(&self.source) > self.next || self.is_over()? {
+                return Ok(());
+            }
+            let until = match (self.next > self.committed, is_resting) {
+                (true, _) => Some(self.committed_at + COMMIT_EVERY),
+                (false, false) => Some(began + IDLE_INSTANCE),
+                (false, true) => None,
+            };
+            let timer = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let is_late = tokio::select! {
+                () = news.notified() => false,
+                _ = wanted.changed() => false,
+                () = timer => true,
+            };
+            drop(waiting);
+            if is_late && self.next > self.committed {
+                self.commit().await?;
+            } else if is_late {
+                if let Some(runner) = &self.runner {
+                    runner.rest();
+                }
+                is_resting = true;
+            }
+        }
+    }
+
+    /// Takes records, and the batch behind them that cannot be opened, through the function and into the sinks.
+    async fn take(&mut self, opened: Opened) -> Result<Option<Ended>, Trouble> {
+        let Opened {
+            records,
+            next,
+            unreadable,
+            compression,
+            stamped,
+        } = opened;
+        let records = Arc::new(records);
+        let mut at = 0;
+        let mut attempts = 0;
+        while at < records.len() {
+            let step = self.step(&records, at, stamped).await?;
+            if let Some(fault) = &step.fault
+                && attempts < self.version.retries
+            {
+                attempts += 1;
+                self.retry(fault, attempts).await;
+            } else {
+                attempts = 0;
+                let taken = &records[at..at + step.taken];
+                at += step.taken;
+                if let Some(ended) = self.write(taken, step, compression).await? {
+                    return Ok(Some(ended));
+                }
+                self.next = taken.last().map_or(self.next, |last| last.offset + 1);
+            }
+            if self.is_commit_due() {
+                self.commit().await?;
+            }
+            if self.is_over()? {
+                return Ok(Some(Ended::Changed));
+            }
+        }
+        if let Some(unreadable) = unreadable
+            && let Some(ended) = self.give_up_batch(unreadable).await?
+        {
+            return Ok(Some(ended));
+        }
+        self.next = next;
+        Ok(None)
+    }
+
+    async fn step(
+        &mut self,
+        records: &Arc<Vec<Record>>,
+        at: usize,
+        stamped: TimestampType,
+    ) -> Result<Step, Trouble> {
+        let mut runner = self.runner.take().ok_or(Trouble::Stopping)?;
+        let records = records.clone();
+        let call = async move {
+            let step = runner.run(&records[at..], stamped).await;
+            (runner, step)
+        };
+        let (runner, step) = self.on_worker(call).await?;
+        self.runner = Some(runner);
+        step.map_err(Trouble::Start)
+    }
+
+    async fn on_worker<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let workers = self.task.broker.transforms.host.workers();
+        let done = workers.run(&self.task.figures.share, call).await;
+        done.ok_or(Trouble::Stopping)
+    }
+
+    async fn retry(&mut self, fault: &Fault, attempt: u32) {
+        self.task.figures.retries.fetch_add(1, Ordering::Relaxed);
+        if let Some(runner) = &mut self.runner {
+            runner.suspect_first();
+        }
+        let backoff = Duration::from_millis(u64::from(self.version.backoff_ms));
+        let backoff = backoff.saturating_mul(1 << (attempt - 1).min(16));
+        tracing::debug!(transform = %self.transform.name, %fault, attempt, "a record is tried again");
+        let mut wanted = self.task.wanted.clone();
+        tokio::select! {
+            () = tokio::time::sleep(backoff.min(BACKOFF_MAX)) => {}
+            _ = wanted.changed() => {}
+        }
+    }
+
+    /// Appends what became of `records`; those that failed go where the policy says.
+    async fn write(
+        &mut self,
+        records: &[Record],
+        mut step: Step,
+        compression: Compression,
+    ) -> Result<Option<Ended>, Trouble> {
+        let (broker, figures) = (&self.task.broker, &self.task.figures);
+        let source = self.task.partition;
+        let sinks = self
+            .version
+            .sinks
+            .iter()
+            .map(|topic| Sink::find(broker, topic));
+        let sinks = sinks.collect::<Result<Vec<_>, _>>()?;
+        sink::refuse(
+            &sinks,
+            records,
+            source,
+            broker.clock.now_ms(),
+            &mut step.outputs,
+        );
+        let mut batches = Batches::default();
+        batches.add_outputs(&sinks, records, source, compression, &step.outputs);
+        let failed = step.outputs.failed.iter().map(|failed| {
+            let kind = failed.code.map_or("sink", |_| "failed");
+            (
+                &records[failed.record as usize],
+                kind,
+                failed.code,
+                failed.message.to_string(),
+            )
+        });
+        let fault = step.fault.iter().map(|fault| {
+            let code = match fault {
+                Fault::Refused { code, .. } => Some(*code),
+                _ => None,
+            };
+            (&records[0], fault.kind(), code, fault.to_string())
+        });
+        for (record, kind, code, error) in failed.chain(fault) {
+            figures.fault(kind);
+            let context = self.context(record.offset, record.timestamp, kind, code, &error);
+            let headers = dead_letters::headers(Some(record), &context);
+            let letter = Outgoing {
+                headers: &headers,
+                ..Outgoing::of(record)
+            };
+            if let Some(ended) = self.give_up(&mut batches, letter, &context, compression)? {
+                return Ok(Some(ended));
+            }
+        }
+        self.uncommitted
+            .append(broker, batches.seal(), figures)
+            .await?;
+        let bytes: usize = records
+            .iter()
+            .map(|record| Outgoing::of(record).bytes())
+            .sum();
+        figures
+            .records_in
+            .fetch_add(records.len() as u64, Ordering::Relaxed);
+        figures.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(None)
+    }
+
+    fn context<'a>(
+        &'a self,
+        offset: Offset,
+        timestamp: i64,
+        kind: &'a str,
+        code: Option<u32>,
+        error: &'a str,
+    ) -> Context<'a> {
+        Context {
+            transform: &self.transform,
+            version: &self.version,
+            partition: self.task.partition,
+            offset,
+            timestamp,
+            kind,
+            code,
+            error,
+        }
+    }
+
+    /// Does with a record that failed what the policy says.
+    fn give_up(
+        &self,
+        batches: &mut Batches,
+        letter: Outgoing<'_>,
+        context: &Context<'_>,
+        compression: Compression,
+    ) -> Result<Option<Ended>, Trouble> {
+        let figures = &self.task.figures;
+        figures.set_error(Some(&format!(
+            "offset {}: {}",
+            context.offset, context.error
+        )));
+        match (self.version.on_error, &self.version.dead_letters) {
+            (OnError::Stop, _) => return Ok(Some(Ended::Stopped)),
+            (OnError::DeadLetters, Some(topic)) => {
+                let sink = Sink::find(&self.task.broker, topic)?;
+                if letter.bytes() > sink.bytes_max() {
+                    return Err(Trouble::DeadLetter {
+                        offset: context.offset,
+                        topic: topic.to_string(),
+                    });
+                }
+                let partition = PartitionId(context.partition.0 % sink.partitions());
+                batches.add(&sink, partition, compression, letter);
+                figures.dead_letters.fetch_add(1, Ordering::Relaxed);
+            }
+            (OnError::Skip, _) | (OnError::DeadLetters, None) => {
+                figures.skipped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A batch that cannot be opened becomes one dead letter, with the batch as its value where it fits.
+    async fn give_up_batch(&mut self, unreadable: Unreadable) -> Result<Option<Ended>, Trouble> {
+        let Unreadable { batch, error } = unreadable;
+        let (broker, figures) = (&self.task.broker, &self.task.figures);
+        figures.fault("batch");
+        let error = format!(
+            "the {} records of the batch cannot be read: {error}",
+            batch.record_count()
+        );
+        let context = self.context(
+            batch.base_offset(),
+            batch.max_timestamp(),
+            "batch",
+            None,
+            &error,
+        );
+        let headers = dead_letters::headers(None, &context);
+        let bytes = batch.to_bytes();
+        let mut letter = Outgoing {
+            timestamp: broker.clock.now_ms(),
+            key: None,
+            value: Some(&bytes),
+            headers: &headers,
+        };
+        if let Some(topic) = &self.version.dead_letters
+            && letter.bytes() > Sink::find(broker, topic)?.bytes_max()
+        {
+            letter.value = None;
+        }
+        let mut batches = Batches::default();
+        if let Some(ended) = self.give_up(&mut batches, letter, &context, Compression::None)? {
+            return Ok(Some(ended));
+        }
+        self.uncommitted
+            .append(broker, batches.seal(), figures)
+            .await?;
+        Ok(None)
+    }
+
+    fn is_commit_due(&self) -> bool {
+        self.next > self.committed
+            && (self.committed_at.elapsed() >= COMMIT_EVERY
+                || self.uncommitted.bytes >= COMMIT_BYTES)
+    }
+
+    /// Makes what was written durable, then the offset.
+    async fn commit(&mut self) -> Result<(), Trouble> {
+        if self.next <= self.committed {
+            return Ok(());
+        }
+        let broker = &self.task.broker;
+        self.uncommitted.durable(broker).await?;
+        let position = Position {
+            offset: self.next,
+            leader_epoch: self.epoch,
+        };
+        let place = (self.topic, self.task.partition);
+        position::store(broker, &self.transform, place, position).await?;
+        self.committed = self.next;
+        self.committed_at = Instant::now();
+        let figures = &self.task.figures;
+        figures.committed.store(self.next.0, Ordering::Relaxed);
+        figures.commits.fetch_add(1, Ordering::Relaxed);
+        if figures.state() != TaskState::Running {
+            figures.set_state(TaskState::Running);
+        }
+        Ok(())
+    }
+}
