@@ -228,7 +228,7 @@ impl RunningBroker {
             .tier
             .clone()
             .map(|tier| tier.start(broker.clone(), stopped.clone()));
-        let transforms = Transforms::start(&broker, stopped.clone());
+        let transforms = Transforms::start(&broker);
         let Listeners {
             kafka,
             admin,
@@ -274,9 +274,9 @@ impl RunningBroker {
     /// asked, groups, metadata, logs.
     pub async fn shutdown(self) -> Result<(), StartError> {
         self.broker.health.set_draining();
+        // First of all, while everything is there that a last commit needs.
+        self.transforms.stop(&self.broker).await;
         self.stop.send_replace(true);
-        // Before the groups: the last outputs are committed.
-        self.transforms.ended(&self.broker).await;
         // Before connections are drained: a JoinGroup may otherwise be waited for over minutes.
         self.broker.groups.shutdown().await;
         for server in &self.servers {

@@ -17,6 +17,30 @@ pub(crate) fn parse_timestamp(text: &str) -> Option<i64> {
     day.checked_mul(MS_PER_DAY)?.checked_add(in_day)
 }
 
+/// A time as people read it, `2013-01-01T05:00:00.000Z`; -1, which is no time, is a dash.
+pub(crate) fn format_timestamp(ms: i64) -> String {
+    if ms < 0 {
+        return "-".to_owned();
+    }
+    let (days, in_day) = (ms / MS_PER_DAY, ms % MS_PER_DAY);
+    // Years that begin in March end with the day that only some have; 719,468 days lie between the first of them and 1970.
+    let day = days + 719_468;
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
+    let (second, ms) = (in_day / 1000 % 60, in_day % 1000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
 /// Days since 1970.
 fn parse_date(text: &str) -> Option<i64> {
     let mut parts = text.splitn(3, '-');
@@ -104,6 +128,20 @@ mod tests {
         ] {
             assert_eq!(parse_timestamp(text), Some(ms), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_printed_is_read_back() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_357_016_400_250, "2013-01-01T05:00:00.250Z"),
+            (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
+        ] {
+            assert_eq!(format_timestamp(ms), text);
+            assert_eq!(parse_timestamp(text), Some(ms));
+        }
+        assert_eq!(format_timestamp(-1), "-");
     }
 
     #[test]

@@ -24,5 +24,6 @@ mod tier;
 mod tier_stores;
 mod timestamps;
 mod topics;
+mod transforms;
 mod versions;
 mod wrong_batches;

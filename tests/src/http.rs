@@ -9,11 +9,26 @@ use crate::LIMIT;
 
 /// Status and body of a GET.
 pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    request(address, "GET", path, "", b"").await
+}
+
+/// Status and body of any request; `headers` are whole lines.
+pub async fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &[u8],
+) -> (u16, String) {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+             Content-Length: {}\r\n{headers}\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body).await?;
         let mut response = String::new();
         stream.read_to_string(&mut response).await?;
         std::io::Result::Ok(response)

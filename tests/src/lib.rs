@@ -18,7 +18,7 @@ mod wire;
 
 pub use child::{ChildBroker, Refused, refused_start, tidemill_binary};
 pub use full_disk::FullDisk;
-pub use http::get;
+pub use http::{get, request};
 pub use in_process::{TestBroker, fast_config};
 pub use memory::rss_anon_bytes;
 pub use wire::Wire;

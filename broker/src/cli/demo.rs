@@ -1,6 +1,7 @@
-//! `tidemill demo`: real records through a broker that is killed while they flow.
+//! `tidemill demo`: real records through a broker that is killed while they flow, through a function, and into the object tier.
 
 mod broker;
+mod mission;
 mod sample;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ use sample::Expected;
 /// The demo's topic.
 const TOPIC: &str = "flights";
 const PARTITIONS: i32 = 6;
+/// Small, so that segments are sealed for the tier.
+const SEGMENT_BYTES: u32 = 16 << 10;
 /// A scrape that takes longer has failed.
 const SCRAPE_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -145,6 +148,8 @@ async fn show(records: &[ParsedRecord], dir: &Path, keep: bool) -> Result<(), Fa
     say("produce", &text, began.elapsed())?;
 
     read_back(&client, records).await?;
+    mission::delays(&broker, &client, records).await?;
+    mission::tier(&broker, &client, dir, records).await?;
     scrape(&broker, records.len()).await?;
     match keep {
         true => explain(&broker, dir),
@@ -165,12 +170,14 @@ async fn create_topic(client: &Client) -> Result<(), Failure> {
         configs: vec![
             config("retention.ms", "-1".to_owned()),
             config("segment.ms", i64::MAX.to_string()),
-            config("segment.bytes", (1 << 20).to_string()),
+            config("segment.bytes", SEGMENT_BYTES.to_string()),
+            config("remote.storage.enable", "true".to_owned()),
+            config("local.retention.bytes", "1".to_owned()),
         ],
         ..NewTopic::new(TOPIC)
     };
     client.create_topic(&topic).await?;
-    let text = format!("{TOPIC} with {PARTITIONS} partitions, 1 MiB segments");
+    let text = format!("{TOPIC} with {PARTITIONS} partitions, kept for ever in the tier");
     Ok(say("topic", &text, began.elapsed())?)
 }
 
@@ -236,6 +243,13 @@ async fn read_back(client: &Arc<Client>, records: &[ParsedRecord]) -> Result<(),
 async fn scrape(broker: &DemoBroker, records: usize) -> Result<(), Failure> {
     let began = Instant::now();
     let answer = http::get(&broker.admin, "/metrics", SCRAPE_WAIT_MAX).await?;
+    let has_function = answer
+        .body
+        .lines()
+        .any(|line| line.starts_with("tidemill_transform_records_in_total{transform=\"delays\""));
+    if !has_function {
+        return Err(Failure::new("/metrics says nothing of the function"));
+    }
     let samples = answer
         .body
         .lines()

@@ -106,12 +106,17 @@ impl Failure {
         self.error.contains(word)
     }
 
-    /// Says in which line of the input it happened.
-    pub(super) fn in_line(self, number: u64) -> Failure {
+    /// Says what it is about.
+    pub(super) fn about(self, subject: impl std::fmt::Display) -> Failure {
         Failure {
-            error: format!("line {number}: {}", self.error),
+            error: format!("{subject}: {}", self.error),
             ..self
         }
+    }
+
+    /// Says in which line of the input it happened.
+    pub(super) fn in_line(self, number: u64) -> Failure {
+        self.about(format_args!("line {number}"))
     }
 
     /// The exit code, after saying on stderr what there is to say.

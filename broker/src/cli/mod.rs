@@ -1,10 +1,12 @@
 //! The command line. stdout is data, stderr is chatter; exit codes are in `exit.rs`.
 
+mod api;
 mod bench;
 mod check;
 mod consume;
 mod demo;
 mod exit;
+mod function;
 mod group;
 mod http;
 mod input;
@@ -54,6 +56,8 @@ enum Command {
     Consume(consume::ConsumeArgs),
     /// List, describe, seek and delete consumer groups.
     Group(group::GroupArgs),
+    /// Write, test, deploy and watch functions that run between topics.
+    Fn(function::FnArgs),
     /// Show the object tier, or try a store for one.
     Tier(tier::TierArgs),
     /// Verify the data directory of a broker that is stopped.
@@ -76,7 +80,8 @@ struct ClientArgs {
         value_name = "H:P,…"
     )]
     bootstrap: Vec<String>,
-    /// The broker's HTTP address, asked for its state when nobody answers at --bootstrap.
+    /// The broker's HTTP address: functions are deployed there, and it is asked for its state when nobody answers at
+    /// --bootstrap.
     #[arg(
         long,
         global = true,
@@ -133,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Produce(args) => with_client(&args.client.clone(), produce::run(args)),
         Command::Consume(args) => with_client(&args.client.clone(), consume::run(args)),
         Command::Group(args) => with_client(&args.client.clone(), group::run(args)),
+        Command::Fn(args) => with_client(&args.client.clone(), function::run(args)),
         Command::Tier(args) => block_on(tier::run(args)),
         Command::Check(args) => block_on(check::run(args)),
         Command::Bench(args) => with_client(&args.client.clone(), bench::run(args)),
@@ -250,6 +256,25 @@ mod tests {
     }
 
     #[test]
+    fn what_contradicts_itself_is_refused() {
+        for line in [
+            "tidemill fn deploy f --source a --sink b",
+            "tidemill fn deploy f --stock x --artifact y --source a --sink b",
+            "tidemill fn deploy f --stock x --source a --sink b --from 17",
+            "tidemill fn delete",
+            "tidemill fn delete f --function 0123456789",
+            "tidemill fn test DIR --stock x",
+            "tidemill fn test --stock x --input a --from-topic t",
+            "tidemill fn test --stock x --from-topic t --expect e",
+            "tidemill fn test --stock x --from-topic t --update",
+            "tidemill fn rewind f --to +5",
+            "tidemill fn dlq f --to t",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
     fn flags_may_stand_behind_the_subcommand() {
         for line in [
             "tidemill topic list --bootstrap a:1,b:2 --format json",
@@ -259,6 +284,14 @@ mod tests {
             "tidemill consume t --from +5 --count 3 --until-end",
             "tidemill topic trim t --to -10",
             "tidemill serve --set num.partitions=3",
+            "tidemill fn list --admin a:1 --format yaml",
+            "tidemill fn deploy f --stock filter --source a --sink b,c --config k=v=w --from @2013-01-01",
+            "tidemill fn rewind f --to 17",
+            "tidemill fn dlq f --from -5 --replay --to t",
+            "tidemill fn test --stock filter --input - --sink a,b --expect e.ndjson --update",
+            "tidemill fn test",
+            "tidemill fn test delays --update",
+            "tidemill fn test --artifact a.wasm --from-topic t --limit 3 --partition 0",
         ] {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {
                 panic!("{line}: {error}");

@@ -46,6 +46,37 @@ impl OutputArgs {
     }
 }
 
+impl OutputArgs {
+    /// Prints one of many values at once, for what has no end or does not fit into memory: a line of JSON, or a YAML
+    /// document, for each.
+    pub(super) fn print_next<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        let rendered = match self.format {
+            Format::Text => text(value),
+            Format::Json => serde_json::to_string(value).map_err(io::Error::other)? + "\n",
+            Format::Yaml => {
+                let value = serde_json::to_value(value).map_err(io::Error::other)?;
+                format!("---\n{}", yaml(&value))
+            }
+        };
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(rendered.as_bytes())?;
+        Ok(stdout.flush()?)
+    }
+}
+
+/// Text from records and functions, without what would control a terminal.
+pub(super) fn printable(text: &str) -> String {
+    let escape = |c: char| match c.is_control() && c != '\t' {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
 /// Tells a person on stderr what was done.
 pub(super) fn note(text: &str) -> io::Result<()> {
     writeln!(io::stderr(), "{text}")
@@ -274,6 +305,11 @@ mod tests {
              text: \"a: b\\n\"\n\
              version: \"1.0\"\n"
         );
+    }
+
+    #[test]
+    fn what_controls_a_terminal_is_escaped() {
+        assert_eq!(printable("é\ta\u{1b}[2J\n"), "é\ta\\u{1b}[2J\\n");
     }
 
     #[test]

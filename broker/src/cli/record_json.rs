@@ -2,12 +2,13 @@
 //! `produce --format-in ndjson` reads.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tidemill_client::FetchedPartition;
 use tidemill_records::{Headers, PartitionId, Record, RecordHeader};
@@ -29,8 +30,8 @@ struct Input<'a> {
     value_base64: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     timestamp: Option<&'a RawValue>,
-    #[serde(default)]
-    headers: Vec<InputHeader<'a>>,
+    #[serde(borrow, default)]
+    headers: InputHeaders<'a>,
     #[serde(default)]
     partition: Option<i32>,
     /// Printed by consume, and without meaning here.
@@ -38,6 +39,49 @@ struct Input<'a> {
     _topic: IgnoredAny,
     #[serde(default, rename = "offset")]
     _offset: IgnoredAny,
+    /// Printed by fn dlq: mended records go from there to `produce` as they are.
+    #[serde(default, rename = "dead_letter")]
+    _dead_letter: IgnoredAny,
+}
+
+/// A list of headers; or, as people write them, an object of names and values.
+#[derive(Debug, Default)]
+struct InputHeaders<'a>(Vec<InputHeader<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for InputHeaders<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(HeadersVisitor)
+    }
+}
+
+struct HeadersVisitor;
+
+impl<'de> Visitor<'de> for HeadersVisitor {
+    type Value = InputHeaders<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of headers with key and value, or an object of names and values")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut headers = Vec::new();
+        while let Some(header) = list.next_element()? {
+            headers.push(header);
+        }
+        Ok(InputHeaders(headers))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut headers = Vec::new();
+        while let Some((key, value)) = object.next_entry()? {
+            headers.push(InputHeader {
+                key,
+                value,
+                value_base64: None,
+            });
+        }
+        Ok(InputHeaders(headers))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,7 +107,7 @@ pub(super) struct ParsedRecord {
 /// Reads one line.
 pub(super) fn parse(line: &[u8]) -> Result<ParsedRecord, String> {
     let input: Input<'_> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    let headers = input.headers.iter().map(|header| {
+    let headers = input.headers.0.iter().map(|header| {
         let value = bytes_of(header.value, header.value_base64.as_deref())?;
         let key = Bytes::copy_from_slice(header.key.as_bytes());
         Ok(RecordHeader {
@@ -111,6 +155,13 @@ struct Output<'a> {
     topic: &'a str,
     partition: i32,
     offset: i64,
+    #[serde(flatten)]
+    fields: Fields<'a>,
+}
+
+/// What a record holds, wherever it lies.
+#[derive(Debug, Serialize)]
+pub(super) struct Fields<'a> {
     timestamp: i64,
     #[serde(flatten)]
     key: Key<'a>,
@@ -148,33 +199,48 @@ enum OwnedValue {
     ValueBase64(String),
 }
 
+impl<'a> Fields<'a> {
+    pub(super) fn new(
+        timestamp: i64,
+        key: Option<&'a [u8]>,
+        value: Option<&'a [u8]>,
+        headers: &Headers,
+    ) -> Fields<'a> {
+        let key = match key.map(|bytes| str::from_utf8(bytes).map_err(|_| bytes)) {
+            None => Key::Key(None),
+            Some(Ok(text)) => Key::Key(Some(text)),
+            Some(Err(bytes)) => Key::KeyBase64(BASE64.encode(bytes)),
+        };
+        let value = match value.map(|bytes| str::from_utf8(bytes).map_err(|_| bytes)) {
+            None => Value::Value(None),
+            Some(Ok(text)) => Value::Value(Some(text)),
+            Some(Err(bytes)) => Value::ValueBase64(BASE64.encode(bytes)),
+        };
+        Fields {
+            timestamp,
+            key,
+            value,
+            headers: headers.iter().map(output_header).collect(),
+        }
+    }
+
+    pub(super) fn has_no_headers(&self) -> bool {
+        self.headers.is_empty()
+    }
+
+    pub(super) fn of(record: &'a Record) -> Fields<'a> {
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        Fields::new(record.timestamp, key, value, &record.headers)
+    }
+}
+
 /// Appends the record as one line.
 pub(super) fn write(out: &mut Vec<u8>, of: &FetchedPartition, record: &Record) {
-    let text = |bytes: &'_ Option<Bytes>| bytes.as_ref().map(|bytes| str::from_utf8(bytes).is_ok());
-    let key = match (&record.key, text(&record.key)) {
-        (Some(bytes), Some(false)) => Key::KeyBase64(BASE64.encode(bytes)),
-        (bytes, _) => Key::Key(
-            bytes
-                .as_deref()
-                .and_then(|bytes| str::from_utf8(bytes).ok()),
-        ),
-    };
-    let value = match (&record.value, text(&record.value)) {
-        (Some(bytes), Some(false)) => Value::ValueBase64(BASE64.encode(bytes)),
-        (bytes, _) => Value::Value(
-            bytes
-                .as_deref()
-                .and_then(|bytes| str::from_utf8(bytes).ok()),
-        ),
-    };
     let line = Output {
         topic: &of.partition.topic,
         partition: of.partition.partition.0,
         offset: record.offset.0,
-        timestamp: record.timestamp,
-        key,
-        value,
-        headers: record.headers.iter().map(output_header).collect(),
+        fields: Fields::of(record),
     };
     serde_json::to_writer(&mut *out, &line).expect("strings and numbers are JSON");
     out.push(b'\n');
@@ -225,6 +291,15 @@ mod tests {
     }
 
     #[test]
+    fn headers_are_a_list_or_an_object() {
+        let list = parse(br#"{"headers":[{"key":"b","value":"1"},{"key":"a","value":null}]}"#);
+        let object = parse(br#"{"headers":{"b":"1","a":null}}"#);
+        assert_eq!(list, object);
+        assert_eq!(list.unwrap().headers.len(), 2);
+        assert!(parse(br#"{"headers":{}}"#).unwrap().headers.is_empty());
+    }
+
+    #[test]
     fn mistakes_are_said() {
         for (line, part) in [
             (&b"not json"[..], "expected"),
@@ -233,6 +308,8 @@ mod tests {
             (br#"{"value_base64":"?"}"#, ""),
             (br#"{"timestamp":"soon"}"#, "soon"),
             (br#"{"partition":"one"}"#, "i32"),
+            (br#"{"headers":"a"}"#, "list of headers"),
+            (br#"{"headers":[{"kye":"a"}]}"#, "kye"),
             (b"\xff", ""),
         ] {
             let error = parse(line).unwrap_err();

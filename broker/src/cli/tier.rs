@@ -1,19 +1,14 @@
 //! `tidemill tier`: what is in the object tier, and whether a store can carry one.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tidemill_tiered_store::{Check, StoreConfig, TierMemory, TierUrl, TieredStore, parse_endpoint};
 use uuid::Uuid;
 
+use super::api::Api;
 use super::exit::{Failure, command};
-use super::http;
 use super::output::{OutputArgs, Table, human_bytes};
 use crate::tiering::TierStatus;
-
-/// The broker asks its store nothing for this.
-const STATUS_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct TierArgs {
@@ -68,32 +63,9 @@ pub(super) async fn run(args: TierArgs) -> Result<(), Failure> {
 }
 
 async fn status(admin: &str, output: OutputArgs) -> Result<(), Failure> {
-    let answer = http::get(admin, "/v1/tier", STATUS_WITHIN)
-        .await
-        .map_err(|error| {
-            Failure::unreachable(format!("no broker answers at http://{admin}"))
-                .because(&error)
-                .next("name its HTTP address with --admin HOST:PORT")
-        })?;
-    if answer.status != 200 {
-        let said: Option<Said> = serde_json::from_str(&answer.body).ok();
-        let said = said.unwrap_or_else(|| Said {
-            message: answer.body.trim().to_owned(),
-            hint: None,
-        });
-        let failure = Failure::new(said.message);
-        return Err(said.hint.into_iter().fold(failure, Failure::next));
-    }
-    let status: TierStatus = serde_json::from_str(&answer.body)
-        .map_err(|error| Failure::new("the broker's answer cannot be read").because(&error))?;
+    let api = Api { address: admin };
+    let status: TierStatus = api.get("/v1/tier").await?;
     output.print(&status, status_text)
-}
-
-/// An error as `/v1/` tells it.
-#[derive(Deserialize)]
-struct Said {
-    message: String,
-    hint: Option<String>,
 }
 
 fn status_text(status: &TierStatus) -> String {

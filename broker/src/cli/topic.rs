@@ -127,7 +127,7 @@ pub(super) async fn run(args: TopicArgs) -> Result<(), Failure> {
     }
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE".to_owned()),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidemill_metadata::{
     Carrier, Command, Deployment, FunctionId, MetadataLog, OnError, Origin, Outcome, ProposeError,
-    Rejection, TransformLimits, TransformVersion,
+    Rejection, TransformLimits, TransformVersion, apply,
 };
 use tidemill_records::{LeaderEpoch, PartitionId, TopicId};
 use tidemill_transforms::{Limits, LogLevel, Runner, RunnerConfig, Share, Source};
@@ -143,30 +143,37 @@ impl Transforms {
             let message = "a transform begins at start, end or a time";
             return Err(ControlError::new(400, "bad_position", message));
         }
+        if topic::is_internal(&request.source) {
+            // A function that reads what functions log would feed itself.
+            let message = format!("{} is internal", request.source);
+            return Err(ControlError::new(400, "bad_topic", message));
+        }
         let (source_id, offsets) = resolve(broker, &request.source, from).await?;
         let function = self.wanted_function(broker, &request).await?;
         let version = request.version(function, broker.clock.now_ms())?;
-        self.try_out(broker, &request, &version).await?;
-        let created_topics = create_topics(broker, &request.source, &version).await?;
         let image = broker.metadata.image();
         let before = image.transform(&request.name);
-        let deployment = Deployment {
+        let is_new = before.is_none();
+        let command = Command::DeployTransform(Deployment {
             name: request.name.as_str().into(),
             id: broker.random.next_uuid(),
             source: request.source.as_str().into(),
-            version,
+            version: version.clone(),
             origin: Origin {
                 generation: 1,
                 topic: source_id,
                 offsets,
             },
             expected: before.map(|before| before.current),
-        };
-        let is_new = before.is_none();
-        let outcome = broker
-            .metadata
-            .propose(Command::DeployTransform(deployment))
-            .await?;
+        });
+        // What would be refused in the end leaves no topics behind.
+        match apply(&image, image.index(), &command).1 {
+            Ok(_) | Err(Rejection::UnknownTransformTopic(_)) => {}
+            Err(rejection) => return Err(ProposeError::Rejected(rejection).into()),
+        }
+        self.try_out(broker, &request, &version).await?;
+        let created_topics = create_topics(broker, &request.source, &version).await?;
+        let outcome = broker.metadata.propose(command).await?;
         let Outcome::TransformDeployed { version } = outcome else {
             unreachable!("a deployment is not answered with {outcome:?}");
         };

@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidemill_metadata::{MetadataImage, MetadataLog};
 use tidemill_records::PartitionId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::figures::TaskKey;
 use super::task::{Task, Wanted};
 use crate::broker::Broker;
+
+/// At the end of the broker tasks are waited for so long.
+const LAST_COMMIT_WITHIN: Duration = Duration::from_secs(10);
 
 /// A task that runs.
 struct Handle {
@@ -36,8 +41,16 @@ pub(super) async fn run(broker: Arc<Broker>, mut stopped: watch::Receiver<bool>)
     for handle in running.values() {
         handle.wanted.send_replace(None);
     }
-    for handle in running.into_values() {
-        ended(handle.task).await;
+    let deadline = Instant::now() + LAST_COMMIT_WITHIN;
+    for ((transform, partition), mut handle) in running {
+        if tokio::time::timeout_at(deadline, &mut handle.task)
+            .await
+            .is_err()
+        {
+            // What it has written comes again after the start.
+            tracing::warn!(%transform, %partition, "a task has not committed in time and is dropped");
+            handle.task.abort();
+        }
     }
 }
 

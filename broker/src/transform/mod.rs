@@ -72,6 +72,7 @@ pub(crate) struct Transforms {
 
 /// What [`Transforms::start`] has started.
 pub(crate) struct Running {
+    stop: watch::Sender<bool>,
     threads: Vec<ThreadHandle>,
     manager: JoinHandle<()>,
     logs: JoinHandle<()>,
@@ -96,8 +97,9 @@ impl Transforms {
         })
     }
 
-    /// Starts the threads of functions and the manager of tasks. They end when `stopped` says so, after a last commit.
-    pub(crate) fn start(broker: &Arc<Broker>, stopped: watch::Receiver<bool>) -> Running {
+    /// Starts the threads of functions and the manager of tasks.
+    pub(crate) fn start(broker: &Arc<Broker>) -> Running {
+        let (stop, stopped) = watch::channel(false);
         let this = &broker.transforms;
         let workers = this.host.workers();
         let count = std::thread::available_parallelism().map_or(1, |count| count.get());
@@ -113,6 +115,7 @@ impl Transforms {
         let clock = workers.clone();
         threads.push(spawn::spawn_thread("function-clock", move || clock.tick()));
         Running {
+            stop,
             threads,
             manager: tokio::spawn(manager::run(broker.clone(), stopped.clone())),
             logs: tokio::spawn(function_logs::run(broker.clone(), stopped)),
@@ -136,8 +139,9 @@ impl Transforms {
 }
 
 impl Running {
-    /// Waits until all tasks have committed what they have written, then ends the threads.
-    pub(crate) async fn ended(self, broker: &Broker) {
+    /// Lets all tasks commit what they have written, then ends the threads.
+    pub(crate) async fn stop(self, broker: &Broker) {
+        self.stop.send_replace(true);
         if self.manager.await.is_err() {
             tracing::error!("the manager of transforms ended by panic");
         }

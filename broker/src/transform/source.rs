@@ -154,6 +154,7 @@ impl Batches {
             aborted.producer_id == producer
                 && (aborted.first_offset..=aborted.last_offset).contains(&at)
         };
-        !batch.is_control() && !(batch.is_transactional() && self.aborted.iter().any(aborts))
+        let is_aborted = batch.is_transactional() && self.aborted.iter().any(aborts);
+        !batch.is_control() && !is_aborted
     }
 }

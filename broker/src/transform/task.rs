@@ -11,7 +11,7 @@ use tidemill_metadata::{OnError, TransformImage, TransformVersion};
 use tidemill_records::{
     Compression, LeaderEpoch, Offset, PartitionId, Record, TimestampType, TopicId,
 };
-use tidemill_transforms::{Fault, Limits, Manifest, Runner, RunnerConfig, Source, Step};
+use tidemill_transforms::{Fault, Limits, Manifest, Output, Runner, RunnerConfig, Source, Step};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -70,6 +70,7 @@ impl Task {
                 .store(u64::from(version), Ordering::Relaxed);
             if transform.is_paused {
                 self.figures.set_state(TaskState::Paused);
+                self.look_up(&transform).await;
                 if self.wanted.changed().await.is_err() {
                     return;
                 }
@@ -98,6 +99,23 @@ impl Task {
                     pause = (pause * 2).min(RETRY_MAX);
                 }
             }
+        }
+    }
+
+    /// Finds out how far a task has come that does nothing yet, so that its lag is told.
+    async fn look_up(&self, transform: &TransformImage) {
+        let source = self
+            .broker
+            .partitions
+            .get(&transform.source, self.partition.0);
+        let Some(source) = source else {
+            return;
+        };
+        let place = (source.log.topic_id(), self.partition);
+        if let Ok(position) = position::load(&self.broker, transform, place).await {
+            self.figures
+                .committed
+                .store(position.offset.0, Ordering::Relaxed);
         }
     }
 
@@ -336,7 +354,6 @@ impl Life<'_> {
                 if let Some(ended) = self.write(taken, step, compression).await? {
                     return Ok(Some(ended));
                 }
-                self.next = taken.last().map_or(self.next, |last| last.offset + 1);
             }
             if self.is_commit_due() {
                 self.commit().await?;
@@ -395,7 +412,8 @@ impl Life<'_> {
         }
     }
 
-    /// Appends what became of `records`; those that failed go where the policy says.
+    /// Appends what became of `records`; those that failed go where the policy says. A task that is to stop has written what is
+    /// before the record that failed, and nothing behind it.
     async fn write(
         &mut self,
         records: &[Record],
@@ -417,8 +435,18 @@ impl Life<'_> {
             broker.clock.now_ms(),
             &mut step.outputs,
         );
+        let stops_at = match (self.version.on_error, step.outputs.failed.first()) {
+            (OnError::Stop, Some(failed)) => Some(failed.record),
+            _ => None,
+        };
+        if let Some(stops_at) = stops_at {
+            let is_before = |output: &Output| output.record < stops_at;
+            step.outputs.outputs.retain(is_before);
+            step.outputs.failed.truncate(1);
+        }
         let mut batches = Batches::default();
         batches.add_outputs(&sinks, records, source, compression, &step.outputs);
+        let mut ended = None;
         let failed = step.outputs.failed.iter().map(|failed| {
             let kind = failed.code.map_or("sink", |_| "failed");
             (
@@ -443,22 +471,23 @@ impl Life<'_> {
                 headers: &headers,
                 ..Outgoing::of(record)
             };
-            if let Some(ended) = self.give_up(&mut batches, letter, &context, compression)? {
-                return Ok(Some(ended));
-            }
+            ended = self.give_up(&mut batches, letter, &context, compression)?;
         }
         self.uncommitted
             .append(broker, batches.seal(), figures)
             .await?;
-        let bytes: usize = records
-            .iter()
-            .map(|record| Outgoing::of(record).bytes())
-            .sum();
+        let done = match (stops_at, &ended) {
+            (Some(at), _) => &records[..at as usize],
+            (None, Some(_)) => &[],
+            (None, None) => records,
+        };
+        self.next = done.last().map_or(self.next, |last| last.offset + 1);
+        let bytes: usize = done.iter().map(|record| Outgoing::of(record).bytes()).sum();
         figures
             .records_in
-            .fetch_add(records.len() as u64, Ordering::Relaxed);
+            .fetch_add(done.len() as u64, Ordering::Relaxed);
         figures.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
-        Ok(None)
+        Ok(ended)
     }
 
     fn context<'a>(

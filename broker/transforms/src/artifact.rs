@@ -114,10 +114,15 @@ pub(crate) fn check_module(engine: &Engine, module: &Module) -> Result<(), Artif
     func(
         "buf",
         "a function (i32) -> i32",
-        &[i32_.clone()],
-        &[i32_.clone()],
+        std::slice::from_ref(&i32_),
+        std::slice::from_ref(&i32_),
     )?;
-    func("init", call, &[i32_.clone()], &[i64_.clone()])?;
+    func(
+        "init",
+        call,
+        std::slice::from_ref(&i32_),
+        std::slice::from_ref(&i64_),
+    )?;
     func("process", call, &[i32_], &[i64_])
 }
 

@@ -60,6 +60,14 @@ impl DemoBroker {
                 command.env_remove(&name);
             }
         }
+        command
+            .env(
+                "TIDEMILL_TIER_URL",
+                format!("file://{}", dir.join("tier").display()),
+            )
+            // Nobody wants to watch segments gather.
+            .env("TIDEMILL_TIER_UPLOAD_MERGE_WAIT_MS", "0")
+            .env("TIDEMILL_TIER_CHECK_INTERVAL_MS", "100");
         if keep {
             command.process_group(0);
         }

@@ -1,0 +1,176 @@
+//! `tidemill fn build`: from the sources of a function to an artifact that brokers take.
+
+mod c;
+mod javascript;
+mod rust;
+mod toolchain;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::super::exit::{Failure, command};
+use super::super::output::{OutputArgs, human_bytes, note};
+use super::artifact::{self, carrier_name, from_here};
+
+#[derive(Debug, Args)]
+pub(super) struct BuildArgs {
+    /// The project.
+    #[arg(default_value = ".", value_name = "DIR")]
+    directory: PathBuf,
+    /// For Rust: fetch what builds WebAssembly, if it is not there. With rustup, or else, on Debian, from its packages,
+    /// into ~/.cache/tidemill.
+    #[arg(long)]
+    install_toolchain: bool,
+}
+
+/// What was built.
+#[derive(Debug, Serialize)]
+struct Built {
+    artifact: PathBuf,
+    size_bytes: usize,
+    carrier: &'static str,
+}
+
+/// What a function is written in, by the files of its project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Language {
+    Rust,
+    JavaScript,
+    C,
+}
+
+pub(super) fn run(args: &BuildArgs, output: OutputArgs) -> Result<(), Failure> {
+    let artifact = build(&args.directory, args.install_toolchain)?;
+    let bytes = artifact::read(&artifact)?;
+    let carrier = artifact::check(&artifact, &bytes)?;
+    let built = Built {
+        artifact,
+        size_bytes: bytes.len(),
+        carrier: carrier_name(carrier),
+    };
+    output.print(&built, |built| {
+        let size = human_bytes(built.size_bytes as u64);
+        format!("{}  {size}  {}\n", built.artifact.display(), built.carrier)
+    })?;
+    let artifact = built.artifact.display();
+    for next in [
+        format!("fn test --artifact {artifact} --from-topic TOPIC"),
+        format!("fn deploy NAME --artifact {artifact} --source TOPIC --sink TOPIC"),
+    ] {
+        note(&format!("next:  {}", command(&next)))?;
+    }
+    Ok(())
+}
+
+/// Builds the project of a directory, and says where its artifact is.
+pub(super) fn build(directory: &Path, install_toolchain: bool) -> Result<PathBuf, Failure> {
+    let project = directory.canonicalize().map_err(|error| {
+        Failure::new(format!("cannot look into {}", directory.display()))
+            .because(&error)
+            .next(command("fn new NAME"))
+    })?;
+    let artifact = match language(&project)? {
+        Language::Rust => rust::build(&project, install_toolchain)?,
+        Language::JavaScript => javascript::build(&project)?,
+        Language::C => c::build(&project)?,
+    };
+    Ok(from_here(artifact))
+}
+
+fn language(directory: &Path) -> Result<Language, Failure> {
+    let has = |name: &str| directory.join(name).is_file();
+    if has("Cargo.toml") {
+        return Ok(Language::Rust);
+    }
+    if has("package.json") {
+        return Ok(Language::JavaScript);
+    }
+    if has("Makefile") || !files(directory, "c")?.is_empty() {
+        return Ok(Language::C);
+    }
+    Err(Failure::new(format!(
+        "{} is no project of a function",
+        directory.display()
+    ))
+    .cause("it has no Cargo.toml, package.json, Makefile or .c file")
+    .next(command("fn new NAME")))
+}
+
+/// The files of a directory whose names end so, sorted.
+fn files(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in directory.read_dir()? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|found| found == extension) && path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The artifact that a project's own build has left: the newest, should there be several.
+fn newest_artifact(project: &Path) -> Result<PathBuf, Failure> {
+    let mut found = Vec::new();
+    for directory in [
+        project.to_owned(),
+        project.join("build"),
+        project.join("dist"),
+    ] {
+        if directory.is_dir() {
+            found.extend(files(&directory, "wasm")?);
+        }
+    }
+    let changed = |path: &PathBuf| path.metadata().and_then(|file| file.modified()).ok();
+    found.into_iter().max_by_key(changed).ok_or_else(|| {
+        Failure::new("the build left no .wasm file")
+            .cause("it is looked for in the project and in its directories build and dist")
+    })
+}
+
+/// Whether a program can be started.
+fn is_there(program: &str) -> bool {
+    let mut asked = Command::new(program);
+    asked.arg("--version").stdin(Stdio::null());
+    asked.stdout(Stdio::null()).stderr(Stdio::null());
+    asked.status().is_ok_and(|status| status.success())
+}
+
+/// Runs a step of a build; what it says is chatter.
+fn run_step(step: &mut Command) -> Result<(), Failure> {
+    step.stdin(Stdio::null()).stdout(io::stderr());
+    let program = step.get_program().to_string_lossy().into_owned();
+    let status = step
+        .status()
+        .map_err(|error| Failure::new(format!("cannot start {program}")).because(&error))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Failure::new(format!("{program} failed"))
+            .cause(format!("it ended with {status}; what it says stands above"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "files of a test")]
+    fn a_language_is_known_by_its_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let failure = language(directory.path()).unwrap_err();
+        assert!(failure.mentions("no project"));
+        for (file, expected) in [
+            ("function.c", Language::C),
+            ("package.json", Language::JavaScript),
+            ("Cargo.toml", Language::Rust),
+        ] {
+            std::fs::write(directory.path().join(file), "").unwrap();
+            assert_eq!(language(directory.path()).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! `tidemill fn deploy` and `tidemill fn upload`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use super::super::api::{self, Api, ApiError};
+use super::super::exit::{Failure, command};
+use super::super::http::escaped;
+use super::super::output::{OutputArgs, human_bytes, note};
+use super::super::position::Position;
+use super::super::topic::key_value;
+use super::artifact;
+use super::wire::{Deployed, Deployment, FUNCTIONS, Function, TRANSFORMS, short_id};
+
+#[derive(Debug, Args)]
+pub(super) struct DeployArgs {
+    /// The transform; if there is one of this name, this becomes its next version.
+    name: String,
+    #[command(flatten)]
+    function: DeployedFunction,
+    /// The topic to read.
+    #[arg(long, value_name = "TOPIC")]
+    source: String,
+    /// The topics to write, in the order in which the function counts them. Missing ones are created.
+    #[arg(
+        long = "sink",
+        value_name = "TOPIC,…",
+        required = true,
+        value_delimiter = ','
+    )]
+    sinks: Vec<String>,
+    /// Something for the function itself; can be repeated.
+    #[arg(long = "config", value_name = "K=V", value_parser = key_value)]
+    configs: Vec<(String, String)>,
+    /// Where a new transform begins: start, end, or @TIMESTAMP [default: end].
+    #[arg(long, value_name = "POSITION", value_parser = begin)]
+    from: Option<String>,
+    /// What a failure in between may do to the sinks [default: the broker's].
+    #[arg(long, value_enum)]
+    delivery: Option<Delivery>,
+    /// What becomes of a record that the function does not get through [default: dlq].
+    #[arg(long, value_enum)]
+    on_error: Option<OnError>,
+    /// The topic for dead letters [default: NAME.dlq].
+    #[arg(long, value_name = "TOPIC")]
+    dlq: Option<String>,
+    /// How often a record is tried again before that.
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
+    /// How long to wait before the first time; each further time waits twice as long.
+    #[arg(long, value_name = "MS")]
+    backoff_ms: Option<u64>,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Lines that the function may log in a second.
+    #[arg(long, value_name = "N")]
+    log_lines_per_second: Option<u64>,
+}
+
+/// Which function.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct DeployedFunction {
+    /// A file of WebAssembly, - for stdin.
+    #[arg(long, value_name = "FILE")]
+    artifact: Option<PathBuf>,
+    /// A function that is built in.
+    #[arg(long, value_name = "ID")]
+    stock: Option<String>,
+    /// A function that was uploaded; 8 digits of its id are enough.
+    #[arg(long, value_name = "ID")]
+    function: Option<String>,
+}
+
+/// What one call of a function may use.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct LimitArgs {
+    /// Bytes of memory [default: 67108864].
+    #[arg(long, value_name = "BYTES")]
+    pub(super) memory_max: Option<u64>,
+    /// Milliseconds of processor time for about 1,000 records [default: 1000].
+    #[arg(long, value_name = "MS")]
+    pub(super) time_max_ms: Option<u64>,
+    /// Bytes that it may make of them [default: 16777216].
+    #[arg(long, value_name = "BYTES")]
+    pub(super) output_bytes_max: Option<u64>,
+    /// Records that it may make of them [default: 10000].
+    #[arg(long, value_name = "N")]
+    pub(super) output_records_max: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Delivery {
+    ExactlyOnce,
+    AtLeastOnce,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OnError {
+    /// It goes to the topic for dead letters.
+    Dlq,
+    /// It is counted and left out.
+    Skip,
+    /// The partition waits for `fn resume`.
+    Stop,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UploadArgs {
+    /// A file of WebAssembly, - for stdin.
+    file: PathBuf,
+    /// What to call it in lists.
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+}
+
+/// Where a new transform begins, as the HTTP interface says it.
+fn begin(text: &str) -> Result<String, String> {
+    match text.parse() {
+        Ok(Position::Start) => Ok("start".to_owned()),
+        Ok(Position::End) => Ok("end".to_owned()),
+        Ok(Position::Timestamp(ms)) => Ok(format!("@{ms}")),
+        Err(error) if text.starts_with('@') => Err(error),
+        _ => Err("write start, end or @TIMESTAMP; `fn rewind` takes offsets".to_owned()),
+    }
+}
+
+pub(super) async fn deploy(
+    args: DeployArgs,
+    api: Api<'_>,
+    output: OutputArgs,
+) -> Result<(), Failure> {
+    let config = config(&args.configs)?;
+    let limits = limits(&args);
+    let mut function = args.function.function;
+    if let Some(path) = &args.function.artifact {
+        let uploaded = store(path, None, api).await?;
+        note(&format!(
+            "{} is function {}",
+            path.display(),
+            short_id(&uploaded.id)
+        ))?;
+        function = Some(uploaded.id);
+    }
+    let deployment = Deployment {
+        name: args.name,
+        function,
+        stock: args.function.stock,
+        source: args.source,
+        sinks: args.sinks,
+        config,
+        from: args.from,
+        delivery: args.delivery.map(|delivery| match delivery {
+            Delivery::ExactlyOnce => "exactly-once",
+            Delivery::AtLeastOnce => "at-least-once",
+        }),
+        on_error: args.on_error.map(|policy| match policy {
+            OnError::Dlq => "dlq",
+            OnError::Skip => "skip",
+            OnError::Stop => "stop",
+        }),
+        dlq: args.dlq,
+        retries: args.retries,
+        backoff_ms: args.backoff_ms,
+        limits,
+    };
+    let answer = api.post(TRANSFORMS, &deployment).await?;
+    let deployed: Deployed = api::read(&answer)?;
+    output.print(&deployed, deployed_text)?;
+    let describe = command(&format!("fn describe {}", deployed.name));
+    note(&format!("next:  {describe}"))?;
+    if let Some(sink) = deployment.sinks.first() {
+        note(&format!("next:  {}", command(&format!("consume {sink}"))))?;
+    }
+    Ok(())
+}
+
+fn deployed_text(deployed: &Deployed) -> String {
+    let mut text = format!("deployed {}, version {}\n", deployed.name, deployed.version);
+    for topic in &deployed.created_topics {
+        text += &format!("created topic {topic}\n");
+    }
+    text
+}
+
+/// The pairs as a map. The same key twice is a slip: neither value is surely the one that was meant.
+pub(super) fn config(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut config = BTreeMap::new();
+    for (key, value) in pairs {
+        if config.insert(key.clone(), value.clone()).is_some() {
+            return Err(
+                Failure::usage(format!("--config {key} is given twice")).next("give each key once")
+            );
+        }
+    }
+    Ok(config)
+}
+
+fn limits(args: &DeployArgs) -> BTreeMap<&'static str, u64> {
+    let limits = args.limits;
+    let given = [
+        ("memory_bytes", limits.memory_max),
+        ("time_ms", limits.time_max_ms),
+        ("output_bytes", limits.output_bytes_max),
+        ("output_records", limits.output_records_max.map(u64::from)),
+        ("log_lines_per_second", args.log_lines_per_second),
+    ];
+    let given = given.into_iter();
+    given
+        .filter_map(|(name, limit)| Some((name, limit?)))
+        .collect()
+}
+
+pub(super) async fn upload(
+    args: &UploadArgs,
+    api: Api<'_>,
+    output: OutputArgs,
+) -> Result<(), Failure> {
+    let function = store(&args.file, args.label.as_deref(), api).await?;
+    output.print(&function, |function| {
+        let size = human_bytes(function.size_bytes);
+        format!("{}  {size}  {}\n", function.id, function.carrier)
+    })?;
+    let deploy = format!(
+        "fn deploy NAME --function {} --source TOPIC --sink TOPIC",
+        short_id(&function.id)
+    );
+    Ok(note(&format!("next:  {}", command(&deploy)))?)
+}
+
+/// Gives an artifact to the broker, which looks at it and keeps it. The label is by default the file's name.
+async fn store(path: &Path, label: Option<&str>, api: Api<'_>) -> Result<Function, Failure> {
+    let bytes = artifact::read(path)?;
+    let of_file = path.file_stem().filter(|_| path.as_os_str() != "-");
+    let of_file = of_file.map(|name| name.to_string_lossy().into_owned());
+    let label = label.map(str::to_owned).or(of_file).unwrap_or_default();
+    let target = format!("{FUNCTIONS}?label={}", escaped(&label));
+    match api.post_bytes(&target, "application/wasm", &bytes).await {
+        Ok(answer) => Ok(api::read(&answer)?),
+        Err(error @ ApiError::Refused(_)) => Err(Failure::from(error).about(path.display())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transform_begins_at_an_end_or_at_a_time() {
+        assert_eq!(begin("start").as_deref(), Ok("start"));
+        assert_eq!(begin("@1970-01-02").as_deref(), Ok("@86400000"));
+        for text in ["17", "-5", "+5", "@soon", "beginning"] {
+            assert!(begin(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_configured_once() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let taken = config(&[pair("a", "1"), pair("b", "x=y")]).unwrap();
+        assert_eq!(taken["b"], "x=y");
+        let failure = config(&[pair("a", "1"), pair("a", "1")]).unwrap_err();
+        assert!(failure.mentions("--config a"));
+    }
+}

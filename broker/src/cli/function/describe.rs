@@ -1,0 +1,112 @@
+//! `tidemill fn describe` and `tidemill fn versions`.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use super::super::api::Api;
+use super::super::exit::Failure;
+use super::super::output::{OutputArgs, Table, pairs, printable};
+use super::list::error_text;
+use super::wire::{Task, TransformDetails, Version, short_id, transform};
+use crate::timestamp::format_timestamp;
+
+pub(super) async fn describe(name: &str, api: Api<'_>, output: OutputArgs) -> Result<(), Failure> {
+    let details = transform(api, name).await?;
+    output.print(&details, describe_text)
+}
+
+pub(super) async fn versions(name: &str, api: Api<'_>, output: OutputArgs) -> Result<(), Failure> {
+    let details = transform(api, name).await?;
+    output.print(&details.versions, |versions| versions_text(versions))
+}
+
+fn describe_text(details: &TransformDetails) -> String {
+    let transform = &details.transform;
+    let or_dash = |text: Option<&str>| text.map_or("-".to_owned(), printable);
+    let mut text = pairs(&[
+        ("name", transform.name.clone()),
+        ("state", transform.state.clone()),
+        ("last_error", or_dash(transform.last_error.as_deref())),
+        ("version", transform.version.to_string()),
+        ("function", transform.function.clone()),
+        ("source", transform.source.clone()),
+        ("sinks", transform.sinks.join(",")),
+        ("config", settings(&details.config)),
+        ("on_error", details.on_error.clone()),
+        ("dlq", or_dash(transform.dlq.as_deref())),
+        ("retries", details.retries.to_string()),
+        ("backoff_ms", details.backoff_ms.to_string()),
+        ("limits", settings(&details.limits)),
+        ("created", format_timestamp(details.created_at_ms)),
+        ("lag", transform.lag.to_string()),
+        ("records_in", transform.records_in.to_string()),
+        ("records_out", transform.records_out.to_string()),
+        ("dead_letters", transform.dead_letters.to_string()),
+        ("skipped", transform.skipped.to_string()),
+        ("cpu_seconds", format!("{:.3}", transform.cpu_seconds)),
+    ]);
+    if !details.tasks.is_empty() {
+        text.push('\n');
+        text += &tasks_text(&details.tasks);
+    }
+    text.push('\n');
+    text += &versions_text(&details.versions);
+    text
+}
+
+fn tasks_text(tasks: &[Task]) -> String {
+    let mut table = Table::new([
+        "PARTITION",
+        "STATE",
+        "VERSION",
+        "COMMITTED",
+        "END",
+        "LAG",
+        "RECORDS_IN",
+        "RECORDS_OUT",
+        "DEAD_LETTERS",
+        "LAST_ERROR",
+    ]);
+    for task in tasks {
+        table.row([
+            task.partition.to_string(),
+            task.state.clone(),
+            task.version.to_string(),
+            task.committed.to_string(),
+            task.end.to_string(),
+            task.lag.to_string(),
+            task.records_in.to_string(),
+            task.records_out.to_string(),
+            task.dead_letters.to_string(),
+            error_text(task.last_error.as_deref()),
+        ]);
+    }
+    table.render()
+}
+
+fn versions_text(versions: &[Version]) -> String {
+    let mut table = Table::new([
+        "VERSION", "CURRENT", "FUNCTION", "SINKS", "ON_ERROR", "DEPLOYED", "CONFIG",
+    ]);
+    for version in versions {
+        table.row([
+            version.version.to_string(),
+            if version.is_current { "yes" } else { "" }.to_owned(),
+            short_id(&version.function),
+            version.sinks.join(","),
+            version.on_error.clone(),
+            format_timestamp(version.deployed_at_ms),
+            settings(&version.config),
+        ]);
+    }
+    table.render()
+}
+
+/// `a=1 b=2`, or a dash.
+fn settings<V: Display>(settings: &BTreeMap<String, V>) -> String {
+    let settings = settings.iter().map(|(key, value)| format!("{key}={value}"));
+    match settings.collect::<Vec<_>>().join(" ") {
+        none if none.is_empty() => "-".to_owned(),
+        some => printable(&some),
+    }
+}

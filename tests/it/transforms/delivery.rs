@@ -1,0 +1,232 @@
+//! Records flow from the source to the sinks, and what an author changes is changed.
+
+use serde_json::json;
+use tidemill_tests::until;
+
+use super::{DELAYS, IDENTITY, Rig, batch, headers, text, with};
+
+fn flight(delay: i64, dest: &str) -> String {
+    json!({ "dep_delay": delay, "dest": dest }).to_string()
+}
+
+#[tokio::test]
+async fn an_sdk_function_filters_and_gives_keys_from_the_beginning_and_live() {
+    let mut rig = Rig::start().await;
+    rig.wire.must_create("in", 2, &[]).await;
+    let (late, early) = (flight(61, "IAH"), flight(60, "MIA"));
+    let first = batch(&[
+        (
+            1_000,
+            Some("old"),
+            Some(&late),
+            &[("trace", Some("1")), ("null", None)],
+        ),
+        (2_000, None, Some(&early), &[]),
+    ]);
+    rig.wire.must_produce("in", 0, &first).await;
+    let deployed = rig.deploy(DELAYS, "delays", json!({})).await;
+    assert_eq!(
+        deployed,
+        json!({"name": "delays", "version": 1, "created_topics": ["out", "delays.dlq"]})
+    );
+    rig.caught_up("delays").await;
+    let live = flight(100, "IAH");
+    rig.wire
+        .must_produce("in", 1, &batch(&[(3_000, None, Some(&live), &[])]))
+        .await;
+    rig.caught_up("delays").await;
+    // Kafka's default partitioner puts both keys there.
+    let mut found = rig.all("out", 0).await;
+    found.extend(rig.all("out", 1).await);
+    let seen: Vec<_> = found
+        .iter()
+        .map(|r| (r.timestamp, text(&r.key).unwrap(), text(&r.value).unwrap()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (1_000, "IAH".to_owned(), late),
+            (3_000, "IAH".to_owned(), live)
+        ]
+    );
+    assert_eq!(
+        headers(&found[0]).keys().collect::<Vec<_>>(),
+        ["null", "trace"]
+    );
+    let status = rig.status("delays").await;
+    assert_eq!(
+        (
+            &status["lag"],
+            &status["records_in"],
+            &status["records_out"]
+        ),
+        (&json!(0), &json!(3), &json!(2))
+    );
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_it_was() {
+    let mut rig = Rig::start().await;
+    rig.wire.must_create("in", 1, &[]).await;
+    rig.deploy(IDENTITY, "copy", json!({})).await;
+    for round in 0..3 {
+        let values = [format!("a{round}"), format!("b{round}")];
+        rig.produce(0, &[&values[0], &values[1]]).await;
+        rig.caught_up("copy").await;
+        rig.restart().await;
+    }
+    rig.produce(0, &["last"]).await;
+    rig.caught_up("copy").await;
+    assert_eq!(
+        rig.values("out").await,
+        ["a0", "b0", "a1", "b1", "a2", "b2", "last"]
+    );
+}
+
+#[tokio::test]
+async fn compiled_code_that_was_damaged_is_made_anew() {
+    let mut rig = Rig::start().await;
+    rig.wire.must_create("in", 1, &[]).await;
+    rig.deploy(IDENTITY, "copy", json!({})).await;
+    let cache = rig.broker.data_dir().join("cache/functions");
+    let code = std::fs::read_dir(&cache)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let code = code
+        .filter(|path| path.extension().is_some_and(|kind| kind == "cwasm"))
+        .collect::<Vec<_>>();
+    assert_eq!(code.len(), 1);
+    rig.broker.stop().await;
+    let mut bytes = std::fs::read(&code[0]).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at..].fill(0xcc);
+    std::fs::write(&code[0], bytes).unwrap();
+    rig.broker.start_again().await;
+    rig.wire = rig.broker.wire().await;
+    rig.produce(0, &["through"]).await;
+    rig.caught_up("copy").await;
+    assert_eq!(rig.values("out").await, ["through"]);
+}
+
+#[tokio::test]
+async fn a_transform_begins_at_the_end_or_at_a_time() {
+    let mut rig = Rig::start().await;
+    rig.wire.must_create("in", 1, &[]).await;
+    for at in 1..=3 {
+        rig.wire
+            .must_produce(
+                "in",
+                0,
+                &batch(&[(at * 1_000, None, Some(&format!("v{at}")), &[])]),
+            )
+            .await;
+    }
+    let id = rig.upload(IDENTITY).await;
+    let wanted = json!({ "function": id, "source": "in" });
+    for (name, from) in [
+        ("ended", json!({})),
+        ("timed", json!({ "from": "@2000" })),
+        ("dated", json!({ "from": "@1970-01-01T00:00:03Z" })),
+    ] {
+        let wanted = with(
+            with(
+                wanted.clone(),
+                json!({ "name": name, "sinks": [format!("{name}-out")] }),
+            ),
+            from,
+        );
+        rig.must_post("/v1/transforms", &wanted).await;
+    }
+    rig.produce(0, &["live"]).await;
+    for (name, expected) in [
+        ("ended", &["live"][..]),
+        ("timed", &["v2", "v3", "live"]),
+        ("dated", &["v3", "live"]),
+    ] {
+        rig.caught_up(name).await;
+        assert_eq!(rig.values(&format!("{name}-out")).await, expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn several_sinks_are_written_by_name() {
+    let mut rig = Rig::start().await;
+    rig.wire.must_create("in", 1, &[]).await;
+    rig.produce(0, &[r#"{"to":"a"}"#, r#"{"to":"b"}"#, r#"{"to":"c"}"#])
+        .await;
+    let wanted = json!({
+        "name": "route", "stock": "route", "source": "in", "sinks": ["ta", "tb"], "from": "start",
+        "config": { "by": "/to", "to.a": "ta", "to.b": "tb", "default": "drop" },
+    });
+    rig.must_post("/v1/transforms", &wanted).await;
+    rig.caught_up("route").await;
+    assert_eq!(rig.values("ta").await, [r#"{"to":"a"}"#]);
+    assert_eq!(rig.values("tb").await, [r#"{"to":"b"}"#]);
+}
+
+#[tokio::test]
+async fn partitions_that_are_added_are_read_from_their_start() {
+    let mut rig = Rig::start().await;
+    rig.wire.must_create("in", 1, &[]).await;
+    rig.deploy(IDENTITY, "copy", json!({ "from": "end" })).await;
+    let request = tidemill_protocol::create_partitions::CreatePartitionsRequest {
+        topics: vec![
+            tidemill_protocol::create_partitions::CreatePartitionsTopic {
+                name: "in".into(),
+                count: 3,
+                assignments: None,
+                ..Default::default()
+            },
+        ],
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    let answer = rig.wire.call(2, &request).await;
+    assert_eq!(answer.results[0].error_code, 0, "{answer:?}");
+    rig.produce(2, &["new"]).await;
+    until("three tasks", async || {
+        let tasks = rig.status("copy").await["tasks"].as_array().unwrap().len();
+        (tasks == 3).then_some(())
+    })
+    .await;
+    rig.caught_up("copy").await;
+    assert_eq!(
+        rig.values("out").await,
+        ["new"],
+        "one partition, as the source had"
+    );
+}
+
+#[tokio::test]
+async fn what_is_only_in_the_tier_is_read_too() {
+    let store = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start_with(|config| {
+        config.tier.url = Some(
+            format!("file://{}", store.path().display())
+                .parse()
+                .unwrap(),
+        );
+        config.tier.upload_merge_wait = std::time::Duration::ZERO;
+        config.tier.check_interval = std::time::Duration::from_millis(5);
+    })
+    .await;
+    let tiered = [
+        ("remote.storage.enable", "true"),
+        ("segment.bytes", "400"),
+        ("local.retention.bytes", "1"),
+        ("retention.ms", "-1"),
+    ];
+    rig.wire.must_create("in", 1, &tiered).await;
+    let values: Vec<String> = (0..40).map(|at| format!("value {at}")).collect();
+    for value in &values {
+        rig.produce(0, &[value]).await;
+    }
+    let wire = &mut rig.wire;
+    until("the trim of this disk", async || {
+        (wire.list_offset("in", 0, -4).await.offset >= 30).then_some(())
+    })
+    .await;
+    rig.deploy(IDENTITY, "copy", json!({})).await;
+    rig.caught_up("copy").await;
+    assert_eq!(rig.values("out").await, values);
+}

@@ -1,0 +1,204 @@
+//! What operators do while records flow: versions, pauses, rewinds, the end.
+
+use serde_json::json;
+use tidemill_tests::until;
+
+use super::{HOSTILE, IDENTITY, Rig, batch};
+
+async fn started() -> Rig {
+    let mut rig = Rig::start().await;
+    rig.wire.must_create("in", 1, &[]).await;
+    rig
+}
+
+/// The stock filter that keeps one value.
+fn keeping(value: &str) -> serde_json::Value {
+    json!({
+        "name": "t", "stock": "filter", "source": "in", "sinks": ["out"], "from": "start",
+        "config": { "where": "/v", "op": "eq", "value": value, "missing": "pass" },
+    })
+}
+
+#[tokio::test]
+async fn versions_are_swapped_and_rolled_back_between_records() {
+    let mut rig = started().await;
+    assert_eq!(
+        rig.must_post("/v1/transforms", &keeping("1")).await["version"],
+        1
+    );
+    rig.produce(0, &[r#"{"v":1,"n":1}"#, r#"{"v":2,"n":1}"#])
+        .await;
+    rig.caught_up("t").await;
+    assert_eq!(
+        rig.must_post("/v1/transforms", &keeping("2")).await["version"],
+        2
+    );
+    until("the second version's task", async || {
+        (rig.status("t").await["tasks"][0]["version"] == 2).then_some(())
+    })
+    .await;
+    rig.produce(0, &[r#"{"v":1,"n":2}"#, r#"{"v":2,"n":2}"#])
+        .await;
+    rig.caught_up("t").await;
+    assert_eq!(
+        rig.must_post("/v1/transforms/t/rollback", &json!({})).await["version"],
+        1
+    );
+    until("the first version's task", async || {
+        (rig.status("t").await["tasks"][0]["version"] == 1).then_some(())
+    })
+    .await;
+    rig.produce(0, &[r#"{"v":1,"n":3}"#, r#"{"v":2,"n":3}"#])
+        .await;
+    rig.caught_up("t").await;
+    assert_eq!(
+        rig.values("out").await,
+        [r#"{"v":1,"n":1}"#, r#"{"v":2,"n":2}"#, r#"{"v":1,"n":3}"#]
+    );
+    let (status, answer) = rig.post("/v1/transforms/t/rollback", &json!({})).await;
+    assert_eq!(
+        (status, &answer["code"]),
+        (409, &json!("no_version")),
+        "{answer}"
+    );
+    let (status, _) = rig
+        .post("/v1/transforms/t/rollback", &json!({ "version": 9 }))
+        .await;
+    assert_eq!(status, 404);
+    let versions = rig.status("t").await["versions"].clone();
+    assert_eq!(versions.as_array().unwrap().len(), 2);
+    assert_eq!(
+        (&versions[0]["is_current"], &versions[1]["is_current"]),
+        (&json!(true), &json!(false))
+    );
+}
+
+#[tokio::test]
+async fn a_pause_holds_everything_back_until_it_ends() {
+    let mut rig = started().await;
+    rig.deploy(IDENTITY, "t", json!({})).await;
+    rig.produce(0, &["a"]).await;
+    rig.caught_up("t").await;
+    rig.must_post("/v1/transforms/t/pause", &json!({})).await;
+    rig.in_state("t", "paused").await;
+    until("the task's own pause", async || {
+        (rig.status("t").await["tasks"][0]["state"] == "paused").then_some(())
+    })
+    .await;
+    rig.produce(0, &["b"]).await;
+    assert_eq!(rig.status("t").await["lag"], 1);
+    rig.restart().await;
+    until("the lag after the restart", async || {
+        (rig.in_state("t", "paused").await["lag"] == 1).then_some(())
+    })
+    .await;
+    assert_eq!(rig.values("out").await, ["a"]);
+    rig.must_post("/v1/transforms/t/resume", &json!({})).await;
+    rig.caught_up("t").await;
+    assert_eq!(rig.values("out").await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_rewind_begins_again_at_an_offset_or_a_time() {
+    let mut rig = started().await;
+    for at in 1..=4 {
+        let value = format!("v{at}");
+        rig.wire
+            .must_produce("in", 0, &batch(&[(at * 1_000, None, Some(&value), &[])]))
+            .await;
+    }
+    rig.deploy(IDENTITY, "t", json!({})).await;
+    rig.caught_up("t").await;
+    let mut expected: Vec<&str> = vec!["v1", "v2", "v3", "v4"];
+    for (to, again) in [
+        ("2", &["v3", "v4"][..]),
+        ("@4000", &["v4"]),
+        ("start", &["v1", "v2", "v3", "v4"]),
+        ("end", &[]),
+    ] {
+        rig.must_post("/v1/transforms/t/rewind", &json!({ "to": to }))
+            .await;
+        expected.extend(again);
+        let wire = &mut rig.wire;
+        until("the records again", async || {
+            (wire.values("out", 0).await.len() >= expected.len()).then_some(())
+        })
+        .await;
+        rig.caught_up("t").await;
+    }
+    assert_eq!(rig.values("out").await, expected);
+    let (status, answer) = rig
+        .post("/v1/transforms/t/rewind", &json!({ "to": "-1" }))
+        .await;
+    assert_eq!(
+        (status, &answer["code"]),
+        (400, &json!("bad_position")),
+        "{answer}"
+    );
+    // What a rewind has committed survives.
+    rig.restart().await;
+    rig.produce(0, &["v5"]).await;
+    rig.caught_up("t").await;
+    expected.push("v5");
+    assert_eq!(rig.values("out").await, expected);
+}
+
+#[tokio::test]
+async fn a_deleted_transform_is_gone_and_its_name_begins_anew() {
+    let mut rig = started().await;
+    rig.produce(0, &["a", "b"]).await;
+    rig.deploy(IDENTITY, "t", json!({})).await;
+    rig.caught_up("t").await;
+    let (status, _) = rig.call("DELETE", "/v1/transforms/t", b"").await;
+    assert_eq!(status, 200);
+    for (method, path) in [
+        ("GET", "/v1/transforms/t"),
+        ("DELETE", "/v1/transforms/t"),
+        ("POST", "/v1/transforms/t/pause"),
+        ("POST", "/v1/transforms/t/rollback"),
+    ] {
+        let (status, answer) = rig.call(method, path, b"").await;
+        assert_eq!(
+            (status, &answer["code"]),
+            (404, &json!("unknown_transform")),
+            "{method} {path}"
+        );
+    }
+    rig.produce(0, &["c"]).await;
+    rig.deploy(IDENTITY, "t", json!({})).await;
+    rig.caught_up("t").await;
+    assert_eq!(rig.values("out").await, ["a", "b", "a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_task_that_loops_is_paused_and_deleted_like_any_other() {
+    let mut rig = started().await;
+    rig.produce(0, &["loop"]).await;
+    let patient = json!({ "limits": { "time_ms": 200 }, "retries": 100, "backoff_ms": 60_000 });
+    rig.deploy(HOSTILE, "t", patient).await;
+    until("its first attempt", async || {
+        (rig.status("t").await["cpu_seconds"].as_f64() > Some(0.1)).then_some(())
+    })
+    .await;
+    rig.must_post("/v1/transforms/t/pause", &json!({})).await;
+    rig.in_state("t", "paused").await;
+    let (status, _) = rig.call("DELETE", "/v1/transforms/t", b"").await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn a_source_that_was_made_anew_is_read_from_its_start() {
+    let mut rig = started().await;
+    rig.produce(0, &["a", "b", "c"]).await;
+    rig.deploy(IDENTITY, "t", json!({})).await;
+    rig.caught_up("t").await;
+    assert_eq!(rig.wire.delete("in").await, 0);
+    rig.wire.must_create("in", 1, &[]).await;
+    rig.produce(0, &["new"]).await;
+    let wire = &mut rig.wire;
+    until("the new topic's record", async || {
+        (wire.values("out", 0).await.len() == 4).then_some(())
+    })
+    .await;
+    assert_eq!(rig.values("out").await, ["a", "b", "c", "new"]);
+}
