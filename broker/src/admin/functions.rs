@@ -29,6 +29,8 @@ pub(super) async fn answer(broker: &Arc<Broker>, request: Request<Incoming>) -> 
     let path = request.uri().path().to_owned();
     let mut segments = path.strip_prefix("/v1/")?.split('/');
     let (kind, name, action) = (segments.next()?, segments.next(), segments.next());
+    let name = name.map(unescaped);
+    let name = name.as_deref();
     if segments.next().is_some() {
         return None;
     }
@@ -124,9 +126,34 @@ fn stocks() -> Vec<serde_json::Value> {
     stock.collect()
 }
 
-/// `label` of the query; percent signs are taken as they are.
+/// `label` of the query.
 fn label(query: Option<&str>) -> String {
+    const BYTES_MAX: usize = 255;
     let mut parameters = query.unwrap_or_default().split('&');
     let label = parameters.find_map(|parameter| parameter.strip_prefix("label="));
-    label.unwrap_or_default().chars().take(255).collect()
+    let label = unescaped(label.unwrap_or_default());
+    label[..label.floor_char_boundary(BYTES_MAX)].to_owned()
+}
+
+/// Text whose bytes may be written as `%` and two digits (RFC 3986).
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind
+            .get(..2)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match (first, byte) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -37,14 +37,47 @@ pub struct Runner {
     source: Source,
     instances: Arc<Instances>,
     slot: Arc<Slot>,
-    /// Among so many records that come next is one on which the function failed.
-    suspects: Option<usize>,
+    search: Option<Search>,
+}
+
+/// The search for a record that the function does not get through.
+#[derive(Debug, Clone, Copy)]
+struct Search {
+    /// It is among so many that come next.
+    among: usize,
+    /// So many are tried next.
+    count: usize,
+}
+
+impl Search {
+    /// Halves what is left; none when nothing is.
+    fn among(among: usize) -> Option<Self> {
+        let count = (among / 2).max(1);
+        (among > 0).then_some(Self { among, count })
+    }
+
+    /// After `count` records failed together, at the one that the guest names.
+    fn after_failure(count: usize, at: Option<u32>) -> Self {
+        let at = at.map(|at| at as usize).filter(|at| *at < count);
+        match at {
+            Some(0) => Self { among: 1, count: 1 },
+            Some(at) => Self {
+                among: at + 1,
+                count: at,
+            },
+            None => Self {
+                among: count,
+                count: count / 2,
+            },
+        }
+    }
 }
 
 /// How far one call of [`Runner::run`] came.
 #[derive(Debug, PartialEq)]
 pub struct Step {
-    /// So many of the records are done with. Indices in `outputs` count from the first.
+    /// So many of the records are done with; none when a frame failed and a smaller one is tried next. Indices in `outputs` count
+    /// from the first.
     pub taken: usize,
     /// What became of them.
     pub outputs: Outputs,
@@ -66,7 +99,7 @@ impl Runner {
             source: config.source,
             instances: host.instances().clone(),
             slot: Arc::default(),
-            suspects: None,
+            search: None,
         }
     }
 
@@ -77,54 +110,45 @@ impl Runner {
         Ok(())
     }
 
-    /// Gives records, whose timestamps are all of one kind, to the function: as many as make a frame, fewer while a record is looked for that it does not get
-    /// through. An error is not about the records: no instance can be made.
+    /// Gives records, whose timestamps are all of one kind, to the function: as many as make a frame, fewer while a record is looked
+    /// for that it does not get through. One call of the function at most, so that the caller can do something else in between.
+    /// An error is not about the records: no instance can be made.
     ///
     /// A frame that fails is cut in half (or just before the record that the guest says it was working on) until the rest goes
     /// through or one record is left, so that nothing is passed over and nothing twice.
     pub async fn run(&mut self, records: &[Record], stamped: TimestampType) -> Result<Step, Fault> {
         let whole = fitting(records);
-        let mut suspects = self.suspects.take().filter(|count| *count <= whole);
-        let mut count = match suspects {
-            None => whole,
-            Some(1) => 1,
-            Some(among) => among / 2,
-        };
-        loop {
-            match self.attempt(&records[..count], stamped).await? {
-                Ok(outputs) => {
-                    // What is suspected lies behind what just went through.
-                    self.suspects = suspects
-                        .map(|among| among - count)
-                        .filter(|among| *among > 0);
-                    return Ok(Step {
-                        taken: count,
-                        outputs,
-                        fault: None,
-                    });
-                }
-                Err(Failed { fault, .. }) if count == 1 => {
-                    return Ok(Step {
-                        taken: 1,
-                        outputs: Outputs::default(),
-                        fault: Some(fault),
-                    });
-                }
-                Err(Failed { at, .. }) => {
-                    let at = at.map(|at| at as usize).filter(|at| *at < count);
-                    (count, suspects) = match at {
-                        Some(0) => (1, Some(1)),
-                        Some(at) => (at, Some(at + 1)),
-                        None => (count / 2, Some(count)),
-                    };
-                }
+        let search = self.search.take().filter(|search| search.among <= whole);
+        let count = search.map_or(whole, |search| search.count);
+        match self.attempt(&records[..count], stamped).await? {
+            Ok(outputs) => {
+                // What is looked for lies behind what just went through.
+                self.search = search.and_then(|search| Search::among(search.among - count));
+                Ok(Step {
+                    taken: count,
+                    outputs,
+                    fault: None,
+                })
+            }
+            Err(Failed { fault, .. }) if count == 1 => Ok(Step {
+                taken: 1,
+                outputs: Outputs::default(),
+                fault: Some(fault),
+            }),
+            Err(Failed { at, .. }) => {
+                self.search = Some(Search::after_failure(count, at));
+                Ok(Step {
+                    taken: 0,
+                    outputs: Outputs::default(),
+                    fault: None,
+                })
             }
         }
     }
 
     /// Lets the next call of [`Runner::run`] try the first record alone.
     pub fn suspect_first(&mut self) {
-        self.suspects = Some(1);
+        self.search = Search::among(1);
     }
 
     /// Lets go of the instance.

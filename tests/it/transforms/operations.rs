@@ -202,3 +202,27 @@ async fn a_source_that_was_made_anew_is_read_from_its_start() {
     .await;
     assert_eq!(rig.values("out").await, ["a", "b", "c", "new"]);
 }
+
+#[tokio::test]
+async fn swaps_under_load_repeat_and_lose_nothing() {
+    const RECORDS: i64 = 4_000;
+    let mut rig = started().await;
+    rig.deploy(IDENTITY, "t", json!({})).await;
+    let mut expected = Vec::new();
+    for round in 0..RECORDS / 100 {
+        let values: Vec<String> = (0..100).map(|at| format!("{}", round * 100 + at)).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        rig.produce(0, &values).await;
+        expected.extend(values.iter().map(ToString::to_string));
+        if round % 4 == 0 {
+            rig.deploy(IDENTITY, "t", json!({ "retries": round % 3 }))
+                .await;
+        }
+        if round % 7 == 0 {
+            rig.must_post("/v1/transforms/t/pause", &json!({})).await;
+            rig.must_post("/v1/transforms/t/resume", &json!({})).await;
+        }
+    }
+    rig.caught_up("t").await;
+    assert_eq!(rig.values("out").await, expected);
+}
