@@ -50,9 +50,11 @@ class Frame {
   }
 
   checkSections(at) {
-    while (at !== 0 && this.u32(at) !== 0) {
-      if (this.u32(at) >= 0x80000000) throw new Error("a section that must be understood is unknown");
-      at += 8 + Math.ceil(this.u32(at + 4) / 8) * 8;
+    while (at !== 0) {
+      const [kind, length] = [this.u32(at), this.u32(at + 4)];
+      if (kind === 0) return;
+      if (kind >= 0x80000000) throw new Error("a section that must be understood is unknown");
+      at += 8 + Math.ceil(length / 8) * 8;
     }
   }
 }

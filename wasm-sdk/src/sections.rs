@@ -11,14 +11,15 @@ pub(crate) fn check(frame: &[u8], mut at: usize) -> Result<(), Malformed> {
         return Ok(());
     }
     loop {
-        let kind = u32_at(table(frame, at, 1, 4)?, 0);
+        let head = table(frame, at, 1, 8)?;
+        let kind = u32_at(head, 0);
         if kind == 0 {
             return Ok(());
         }
         if kind & MUST_UNDERSTAND != 0 {
             return Err(Malformed("a section that must be understood is unknown"));
         }
-        let length = u32_at(table(frame, at, 1, 8)?, 4) as usize;
+        let length = u32_at(head, 4) as usize;
         let payload = table(frame, at + 8, 1, length)?;
         at += 8 + payload.len().next_multiple_of(8);
     }

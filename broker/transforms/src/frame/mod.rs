@@ -11,8 +11,10 @@ pub(crate) use answer::Answer;
 pub use config::Manifest;
 pub(crate) use input::InputFrame;
 pub use input::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX, Source, fitting};
-pub use output::{Changed, Content, FailedRecord, Output, Outputs, PartitionChoice};
-pub(crate) use output::{OutputBounds, is_answer, parse_outputs};
+pub(crate) use output::is_answer;
+pub use output::{
+    Changed, Content, FailedRecord, Output, OutputBounds, Outputs, PartitionChoice, parse_outputs,
+};
 pub use reader::FrameFault;
 pub(crate) use reader::message;
 

@@ -23,13 +23,13 @@ const COPY_OF_PARENT: u8 = 1 << 5;
 
 /// How much one frame may bring forth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OutputBounds {
+pub struct OutputBounds {
     /// Keys, values and headers of all outputs, in bytes.
-    pub(crate) bytes_max: u64,
+    pub bytes_max: u64,
     /// Outputs.
-    pub(crate) records_max: u32,
+    pub records_max: u32,
     /// How many sinks there are.
-    pub(crate) sinks: u16,
+    pub sinks: u16,
 }
 
 /// What became of the records of a frame.
@@ -99,7 +99,7 @@ pub struct FailedRecord {
 }
 
 /// Reads what `process` gave for `records`. Nothing of it is trusted.
-pub(crate) fn parse_outputs(
+pub fn parse_outputs(
     frame: &[u8],
     records: &[Record],
     bounds: OutputBounds,

@@ -55,11 +55,22 @@ chmod +x "$parts/rustc"
 printf '[package]\nname = "std-only"\nversion = "0.0.0"\nedition = "2021"\n[profile.release]\npanic = "abort"\n[workspace]\n' \
     >"$parts/std/Cargo.toml"
 : >"$parts/std/src/lib.rs"
-# Bitcode, so that functions can be linked with optimisation across crates.
+# Bitcode, so that functions can be linked with optimisation across crates; and names for the places of the sources, which get
+# into functions, so that the same compiler makes the same bytes wherever it lies.
 (
     cd "$parts/std"
-    export RUSTC=$parts/rustc CARGO_TARGET_DIR=$parts/target RUSTFLAGS=-Cembed-bitcode=yes RUSTC_BOOTSTRAP=1
+    export RUSTC=$parts/rustc CARGO_TARGET_DIR=$parts/target RUSTC_BOOTSTRAP=1
     export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$parts/linker
+    sources=$("$RUSTC" --print sysroot)/lib/rustlib/src/rust
+    cargo fetch --locked --manifest-path "$sources/library/Cargo.toml" --target wasm32-unknown-unknown
+    flags=-Cembed-bitcode=yes
+    for place in "$sources=/rust" "$(readlink -f "$sources")=/rust"; do
+        flags+=$'\x1f'--remap-path-prefix=$place
+    done
+    for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
+        flags+=$'\x1f'--remap-path-prefix=$registry=/crates
+    done
+    export CARGO_ENCODED_RUSTFLAGS=$flags
     cargo build --release -Zbuild-std=std,panic_abort --target wasm32-unknown-unknown
 )
 installed=$parts/root/usr/lib/rustlib/wasm32-unknown-unknown/lib
