@@ -1,9 +1,11 @@
 //! Who may do what. Every handler asks here before it touches anything; for now the answer is yes but for one thing, so that
 //! switching rules on later changes this file and nothing else.
 //!
-//! The groups of transforms are theirs: a client that committed, joined or deleted there would let records be passed over.
+//! The groups of transforms are theirs: a client that committed, joined or deleted there would let records be passed over. The
+//! broker's own topics can only be read: without its artifacts no transform starts.
 
 use crate::server::context::RequestContext;
+use crate::topic::is_broker_topic;
 use crate::transform::is_transform_group;
 
 /// What a principal wants to do (Kafka's `AclOperation`, as far as the served APIs need it).
@@ -57,6 +59,10 @@ impl Authorizer {
         tracing::trace!(principal = %context.principal, ?operation, ?resource, "allow");
         match resource {
             Resource::Group(group) if is_transform_group(group) => operation == Operation::Describe,
+            Resource::Topic(topic) if is_broker_topic(topic) => matches!(
+                operation,
+                Operation::Read | Operation::Describe | Operation::DescribeConfigs
+            ),
             _ => true,
         }
     }

@@ -41,7 +41,12 @@ const fn bits(operations: &[u32]) -> i32 {
 
 /// Topics that clients may read but not write.
 pub(crate) fn is_internal(name: &str) -> bool {
-    matches!(name, CONSUMER_OFFSETS | "__transaction_state") || name.starts_with(OURS)
+    matches!(name, CONSUMER_OFFSETS | "__transaction_state") || is_broker_topic(name)
+}
+
+/// Topics that the broker has for itself.
+pub(crate) fn is_broker_topic(name: &str) -> bool {
+    name.starts_with(OURS)
 }
 
 /// A UUID as Kafka prints it: 22 characters of URL-safe base64.
@@ -75,7 +80,7 @@ pub(crate) async fn auto_create(broker: &Broker, name: &str) -> Result<(), Error
         if usize::try_from(factor).is_ok_and(|factor| factor > brokers) {
             return Err(ErrorCode::InvalidReplicationFactor);
         }
-        if collides(broker, name).is_some() {
+        if collides(broker, name).is_some() || is_broker_topic(name) {
             return Err(ErrorCode::InvalidTopicException);
         }
         (broker.config.num_partitions, Vec::new())

@@ -558,7 +558,8 @@ fn the_demo_counts_up_and_leaves_nothing_behind() {
         .map(str::trim)
         .collect();
     let expected = [
-        "start", "topic", "produce", "kill -9", "recover", "produce", "read", "metrics", "stop",
+        "start", "topic", "produce", "kill -9", "recover", "produce", "read", "function", "delays",
+        "tier", "read", "metrics", "stop",
     ];
     assert_eq!(steps, expected, "{}", said.stdout);
     assert!(

@@ -8,24 +8,34 @@ use hyper::HeaderMap;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use tidemill_transforms::ARTIFACT_BYTES_MAX;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::transform::ControlError;
 
 /// A body must be there after so long.
-const BODY_WITHIN: Duration = Duration::from_secs(60);
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// The form's own lines around an artifact.
 const FORM_BYTES_MAX: usize = 64 << 10;
 /// Bodies of JSON.
 const JSON_BYTES_MAX: usize = 4 << 20;
 
-/// Bodies of artifacts that are in memory at once.
-static ARTIFACTS: Semaphore = Semaphore::const_new(2);
+/// Artifacts that are taken at once, from the first byte until they are stored.
+static ARTIFACTS: Semaphore = Semaphore::const_new(4);
+
+/// Waits for room for one more artifact.
+pub(super) async fn room() -> Result<SemaphorePermit<'static>, ControlError> {
+    match timeout(BODY_WITHIN, ARTIFACTS.acquire()).await {
+        Ok(Ok(room)) => Ok(room),
+        _ => Err(
+            ControlError::new(503, "busy", "other artifacts are being uploaded")
+                .hint("try again in a minute"),
+        ),
+    }
+}
 
 /// The artifact of a request.
 pub(super) async fn artifact(headers: &HeaderMap, body: Incoming) -> Result<Bytes, ControlError> {
-    let _room = ARTIFACTS.acquire().await;
     let body = read(body, ARTIFACT_BYTES_MAX + FORM_BYTES_MAX).await?;
     let kind = headers
         .get(CONTENT_TYPE)

@@ -58,6 +58,7 @@ async fn functions(
         (&Method::POST, None) => {
             let label = label(request.uri().query());
             let (head, body) = request.into_parts();
+            let _room = body::room().await?;
             let artifact = body::artifact(&head.headers, body).await?;
             let (function, is_new) = broker.transforms.upload(broker, &label, artifact).await?;
             let status = FunctionStatus::of(&function, &broker.metadata.image());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, ORIGIN};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -118,6 +118,11 @@ type Answer = Response<Full<Bytes>>;
 
 async fn answer(broker: &Arc<Broker>, request: Request<Incoming>) -> Answer {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    if method != Method::GET && request.headers().contains_key(ORIGIN) {
+        // A page in somebody's browser, which reaches this address where its server does not.
+        let message = "a web page may not change a broker";
+        return refused(&ControlError::new(403, "cross_origin", message));
+    }
     if let Some(answer) = functions::answer(broker, request).await {
         return answer;
     }

@@ -83,7 +83,7 @@ async fn create(
         || broker
             .authorizer
             .allows(context, Operation::Create, Resource::Topic(&wanted.name));
-    if !allowed {
+    if !allowed || topic::is_broker_topic(&wanted.name) {
         return Err(plain(ErrorCode::TopicAuthorizationFailed));
     }
     check_topic_name(&wanted.name)

@@ -23,7 +23,7 @@ const COUNTERS: &[Counter] = &[
     ),
     (
         "tidemill_transform_records_out_total",
-        "Records written to sinks and dead letters.",
+        "Records written to sinks; dead letters count apart.",
         |figures| &figures.records_out,
     ),
     (

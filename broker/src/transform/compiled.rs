@@ -5,12 +5,14 @@
 //! is right; a damaged one, or one of another release or processor, is compiled anew.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tidemill_metadata::{Carrier, FunctionId, FunctionImage, MetadataLog};
 
+use tidemill_storage::atomic::TEMPORARY_SUFFIX;
 use tidemill_storage::fs::{Fs, OpenMode, read_exact_at};
 use tidemill_storage::spawn;
 use tidemill_transforms::Function;
@@ -27,6 +29,8 @@ pub(super) struct Compiled {
     dir: PathBuf,
     /// See [`tidemill_transforms::Host::compatibility`].
     compatibility: u64,
+    /// Names files apart while they are written.
+    writes: AtomicU64,
 }
 
 /// One function that somebody loads or has loaded.
@@ -43,6 +47,7 @@ impl Compiled {
             fs,
             dir,
             compatibility,
+            writes: AtomicU64::new(0),
         }
     }
 
@@ -61,15 +66,19 @@ impl Compiled {
         self.fs.create_dir_all(&self.dir)?;
         // Code that somebody else wrote would run here.
         let _ = std::fs::set_permissions(&self.dir, std::fs::Permissions::from_mode(0o700));
-        let path = self.path(id);
-        let _ = self.fs.remove_file(&self.sum_path(id));
-        let _ = self.fs.remove_file(&path);
-        let file = self.fs.open(&path, OpenMode::CreateNew)?;
-        file.write_all_at(&[io::IoSlice::new(code)], 0)?;
+        self.replace(&self.path(id), code)?;
+        self.replace(&self.sum_path(id), &id_of(code).0)
+    }
+
+    /// Whoever has the old file keeps it as it was: it may be running.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let number = self.writes.fetch_add(1, Ordering::Relaxed);
+        let new = path.with_added_extension(format!("{number}{TEMPORARY_SUFFIX}"));
+        let file = self.fs.open(&new, OpenMode::Create)?;
+        file.set_len(0)?;
+        file.write_all_at(&[io::IoSlice::new(bytes)], 0)?;
         file.sync_data()?;
-        let sum = id_of(code);
-        let sum_file = self.fs.open(&self.sum_path(id), OpenMode::Create)?;
-        sum_file.write_all_at(&[io::IoSlice::new(&sum.0)], 0)
+        self.fs.rename(&new, path)
     }
 
     /// Whether what was kept is what was compiled.

@@ -277,7 +277,7 @@ impl Transforms {
         broker.metadata.propose(command).await?;
         if !is_paused {
             for (_, task) in self.tasks.of(name) {
-                task.resumed.notify_one();
+                task.resumed.notify_waiters();
             }
         }
         Ok(())
@@ -328,6 +328,8 @@ impl Transforms {
 
     /// Ends a transform: when this returns nothing runs any more, and its offsets are forgotten.
     pub(crate) async fn delete(&self, broker: &Broker, name: &str) -> Result<(), ControlError> {
+        // A deployment under the same name waits until nothing of this one is left.
+        let _alone = self.deploying.lock().await;
         Self::transform(broker, name)?;
         let command = Command::DeleteTransform { name: name.into() };
         broker.metadata.propose(command).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ const BACKOFF_MS: u32 = 100;
 const LOG_LINES_PER_SECOND: u32 = 100;
 /// A dead letter is its record and the context: so much larger may it be.
 const DEAD_LETTER_ROOM_BYTES: i64 = 64 << 10;
+/// A function has so much processor time to take its configuration when it is tried.
+const TRIAL_TIME_MAX: Duration = Duration::from_secs(5);
 /// What a function says while it is tried is told to who deploys.
 const TRIAL_LINES_MAX: usize = 20;
 
@@ -59,7 +62,7 @@ struct LimitsRequest {
 }
 
 /// What came of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Deployed {
     pub(crate) name: String,
     pub(crate) version: u32,
@@ -225,7 +228,11 @@ impl Transforms {
         let config = RunnerConfig {
             function,
             manifest: Arc::new(manifest(version)),
-            limits: limits_of(&version.limits),
+            limits: Limits {
+                // Who deploys waits, and everybody who deploys next.
+                time: limits_of(&version.limits).time.min(TRIAL_TIME_MAX),
+                ..limits_of(&version.limits)
+            },
             source: Source {
                 topic: request.source.as_str().into(),
                 partition: PartitionId(0),

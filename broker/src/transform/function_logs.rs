@@ -183,6 +183,14 @@ async fn write(broker: &Broker, lines: &[Line]) -> Result<(), String> {
             builder.push(line.timestamp, key, Some(&line.json), &Headers::default());
             at += 1;
         }
+        let room = async {
+            broker.disk.admit().await;
+            broker.logs.admit().await
+        };
+        let room = tokio::time::timeout(RETRY, room).await;
+        if !matches!(room, Ok(Ok(()))) {
+            return Err("the logs take no more".to_owned());
+        }
         let batch = builder.build().map_err(|error| error.to_string())?;
         let bytes = batch.size_bytes();
         let appended = partition.append(

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_metadata::{MetadataImage, MetadataLog};
+use tidemill_metadata::{MetadataImage, MetadataLog, TransformImage};
 use tidemill_records::PartitionId;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -23,26 +23,44 @@ struct Handle {
     task: JoinHandle<()>,
 }
 
+struct Manager {
+    broker: Arc<Broker>,
+    running: BTreeMap<TaskKey, Handle>,
+    /// Told to end, and not begun again before they have: each at its own pace, so that nobody waits for another.
+    ending: BTreeSet<TaskKey>,
+    ended: mpsc::UnboundedSender<TaskKey>,
+}
+
 /// Follows the metadata until the broker stops; then waits for the last commit of every task.
 pub(super) async fn run(broker: Arc<Broker>, mut stopped: watch::Receiver<bool>) {
     let mut images = broker.metadata.watch();
     images.mark_changed();
-    let mut running: BTreeMap<TaskKey, Handle> = BTreeMap::new();
+    let (ended, mut ends) = mpsc::unbounded_channel();
+    let mut manager = Manager {
+        broker,
+        running: BTreeMap::new(),
+        ending: BTreeSet::new(),
+        ended,
+    };
     loop {
         tokio::select! {
             changed = images.changed() => if changed.is_err() { break },
+            Some(key) = ends.recv() => {
+                manager.ending.remove(&key);
+                manager.broker.transforms.tasks.end(&key);
+            }
             _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
         }
         let image = images.borrow_and_update().clone();
         // The partitions of this image are opened by another task.
-        broker.partitions.wait_applied(image.index()).await;
-        follow(&broker, &image, &mut running).await;
-    }
-    for handle in running.values() {
-        handle.wanted.send_replace(None);
+        manager.broker.partitions.wait_applied(image.index()).await;
+        manager.follow(&image);
     }
     let deadline = Instant::now() + LAST_COMMIT_WITHIN;
-    for ((transform, partition), mut handle) in running {
+    for handle in manager.running.values() {
+        handle.wanted.send_replace(None);
+    }
+    for ((transform, partition), mut handle) in manager.running {
         if tokio::time::timeout_at(deadline, &mut handle.task)
             .await
             .is_err()
@@ -54,68 +72,74 @@ pub(super) async fn run(broker: Arc<Broker>, mut stopped: watch::Receiver<bool>)
     }
 }
 
-async fn follow(
-    broker: &Arc<Broker>,
-    image: &MetadataImage,
-    running: &mut BTreeMap<TaskKey, Handle>,
-) {
-    let mut wanted = BTreeSet::new();
-    for transform in image.transforms() {
-        let count = image
-            .topic(&transform.source)
-            .map_or(0, |topic| topic.partition_count());
-        for partition in (0..count).map(PartitionId) {
-            let leads = image
-                .topic(&transform.source)
-                .and_then(|topic| topic.partition(partition))
-                .is_some_and(|assigned| assigned.leader == broker.node());
-            if !leads {
-                continue;
-            }
-            let key = (transform.name.clone(), partition);
-            wanted.insert(key.clone());
-            match running.get(&key).filter(|held| !held.task.is_finished()) {
-                Some(handle) => {
-                    handle.wanted.send_if_modified(|before| {
-                        let is_same = before
-                            .as_ref()
-                            .is_some_and(|before| Arc::ptr_eq(before, transform));
-                        if !is_same {
-                            *before = Some(transform.clone());
-                        }
-                        !is_same
-                    });
-                }
-                None => {
-                    let (send, receive) = watch::channel(Some(transform.clone()));
-                    let task = Task {
-                        broker: broker.clone(),
-                        partition,
-                        wanted: receive,
-                        figures: broker.transforms.tasks.begin(key.clone()),
-                    };
-                    let task = tokio::spawn(task.run());
-                    running.insert(key, Handle { wanted: send, task });
+impl Manager {
+    fn follow(&mut self, image: &MetadataImage) {
+        let mut wanted = BTreeSet::new();
+        for transform in image.transforms() {
+            let source = image.topic(&transform.source);
+            let count = source.map_or(0, |topic| topic.partition_count());
+            for partition in (0..count).map(PartitionId) {
+                let leads = source
+                    .and_then(|topic| topic.partition(partition))
+                    .is_some_and(|assigned| assigned.leader == self.broker.node());
+                if leads {
+                    let key = (transform.name.clone(), partition);
+                    wanted.insert(key.clone());
+                    self.keep(key, transform);
                 }
             }
         }
-    }
-    let gone: Vec<TaskKey> = running
-        .keys()
-        .filter(|key| !wanted.contains(*key))
-        .cloned()
-        .collect();
-    for key in gone {
-        if let Some(handle) = running.remove(&key) {
-            handle.wanted.send_replace(None);
-            ended(handle.task).await;
-            broker.transforms.tasks.end(&key);
+        let is_gone = |key: &&TaskKey| !wanted.contains(*key);
+        let gone: Vec<TaskKey> = self.running.keys().filter(is_gone).cloned().collect();
+        for key in gone {
+            self.end(key);
         }
     }
-}
 
-async fn ended(task: JoinHandle<()>) {
-    if task.await.is_err() {
-        tracing::error!("a task of a transform ended by panic");
+    /// Makes sure that a task runs, and knows what is wanted of it.
+    fn keep(&mut self, key: TaskKey, transform: &Arc<TransformImage>) {
+        if self.ending.contains(&key) {
+            return;
+        }
+        if let Some(handle) = self
+            .running
+            .get(&key)
+            .filter(|held| !held.task.is_finished())
+        {
+            handle.wanted.send_if_modified(|before| {
+                let same = |before: &Arc<TransformImage>| Arc::ptr_eq(before, transform);
+                let is_same = before.as_ref().is_some_and(same);
+                if !is_same {
+                    *before = Some(transform.clone());
+                }
+                !is_same
+            });
+            return;
+        }
+        let (send, receive) = watch::channel(Some(transform.clone()));
+        let task = Task {
+            broker: self.broker.clone(),
+            partition: key.1,
+            wanted: receive,
+            figures: self.broker.transforms.tasks.begin(key.clone()),
+        };
+        let task = tokio::spawn(task.run());
+        self.running.insert(key, Handle { wanted: send, task });
+    }
+
+    fn end(&mut self, key: TaskKey) {
+        let Some(handle) = self.running.remove(&key) else {
+            return;
+        };
+        handle.wanted.send_replace(None);
+        self.ending.insert(key.clone());
+        let ended = self.ended.clone();
+        tokio::spawn(async move {
+            if handle.task.await.is_err() {
+                tracing::error!("a task of a transform ended by panic");
+            }
+            // The manager itself may have ended.
+            let _ = ended.send(key);
+        });
     }
 }

@@ -33,9 +33,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub(crate) use control::ControlError;
+pub(crate) use deploy::Deployed;
 pub(crate) use figures::{TaskFigures, TaskState};
 pub(crate) use position::is_transform_group;
-pub(crate) use status::{FunctionStatus, TransformDetails, TransformStatus};
+pub(crate) use status::{
+    FunctionStatus, TaskStatus, TransformDetails, TransformStatus, VersionStatus,
+};
 pub(crate) use stock::stock;
 
 use crate::broker::Broker;

@@ -107,18 +107,40 @@ impl Sink {
         self.partitions
     }
 
-    pub(super) fn bytes_max(&self) -> usize {
-        self.config.max_message_bytes
+    /// The largest batch that it takes.
+    fn bytes_max(&self) -> usize {
+        let segment_bytes = self.config.segment_bytes as usize;
+        self.config.max_message_bytes.min(segment_bytes)
+    }
+
+    /// Whether a record is too large even in a batch of its own. What the sink compares is the compressed batch.
+    pub(super) fn is_too_large(&self, record: &Outgoing<'_>, compression: Compression) -> bool {
+        let compression = self.compression.unwrap_or(compression);
+        if record.bytes() <= self.bytes_max() {
+            return false;
+        }
+        if compression == Compression::None {
+            return true;
+        }
+        let mut alone = RecordBatchBuilder::new(compression);
+        alone.push(record.timestamp, record.key, record.value, record.headers);
+        seal(alone).size_bytes() > self.bytes_max()
     }
 
     /// Why the sink would not take a record.
-    pub(super) fn refusal(&self, record: &Outgoing<'_>, now_ms: i64) -> Option<String> {
+    fn refusal(
+        &self,
+        record: &Outgoing<'_>,
+        compression: Compression,
+        now_ms: i64,
+    ) -> Option<String> {
         let (topic, config) = (&self.topic, &self.config);
-        if record.bytes() > config.max_message_bytes {
-            let max = config.max_message_bytes;
+        if self.is_too_large(record, compression) {
             return Some(format!(
-                "a record of {} bytes is larger than {topic} takes (max.message.bytes={max})",
-                record.bytes()
+                "a record of {} bytes is larger than {topic} takes (max.message.bytes={}, segment.bytes={})",
+                record.bytes(),
+                config.max_message_bytes,
+                config.segment_bytes
             ));
         }
         if config.compact && record.key.is_none() {
@@ -160,6 +182,7 @@ pub(super) fn refuse(
     sinks: &[Sink],
     records: &[Record],
     source: PartitionId,
+    compression: Compression,
     now_ms: i64,
     outputs: &mut Outputs,
 ) {
@@ -168,7 +191,7 @@ pub(super) fn refuse(
         let sink = &sinks[usize::from(output.sink)];
         let record = Outgoing::of_output(output, records);
         let message = match sink.partition(output.partition, record.key, source) {
-            Some(_) => sink.refusal(&record, now_ms),
+            Some(_) => sink.refusal(&record, compression, now_ms),
             None => Some(format!(
                 "the function chose a partition that {} does not have; it has {}",
                 sink.topic, sink.partitions
@@ -294,9 +317,6 @@ impl Uncommitted {
             })?;
             partition.traffic.count_in(bytes, records);
             broker.disk.appended(bytes);
-            figures
-                .records_out
-                .fetch_add(records as u64, Ordering::Relaxed);
             figures.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
             self.bytes += bytes;
             self.last = self.last.max(Some(appended.lsn));

@@ -7,7 +7,7 @@ use tidemill_log::{AbortedTransaction, ReadError};
 use tidemill_records::{
     Compression, DecodeLimit, LeaderEpoch, Offset, Record, RecordBatch, RecordError, TimestampType,
 };
-use tidemill_transforms::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX};
+use tidemill_transforms::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX, content_bytes};
 
 use super::trouble::Trouble;
 use crate::broker::Broker;
@@ -123,7 +123,7 @@ impl Batches {
             }
             match self.records(&batch) {
                 Ok(mut records) => {
-                    bytes += batch.size_bytes();
+                    bytes += records.iter().map(content_bytes).sum::<usize>();
                     opened.records.append(&mut records);
                 }
                 Err(error) => {

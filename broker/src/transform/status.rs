@@ -56,18 +56,9 @@ pub(crate) struct TransformDetails {
     pub(crate) retries: u32,
     pub(crate) backoff_ms: u32,
     pub(crate) config: BTreeMap<String, String>,
-    pub(crate) limits: LimitsStatus,
+    pub(crate) limits: BTreeMap<String, u64>,
     pub(crate) versions: Vec<VersionStatus>,
     pub(crate) tasks: Vec<TaskStatus>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct LimitsStatus {
-    pub(crate) memory_bytes: u64,
-    pub(crate) time_ms: u32,
-    pub(crate) output_bytes: u64,
-    pub(crate) output_records: u32,
-    pub(crate) log_lines_per_second: u32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -163,6 +154,8 @@ impl TransformStatus {
             (false, None) => TaskState::Waiting,
             (false, Some(worst)) => worst,
         };
+        let missing = broker.metadata.image().topic(&transform.source).is_none();
+        let missing = missing.then(|| format!("there is no topic {}", transform.source));
         let sum = |of: fn(&TaskStatus) -> u64| tasks.iter().map(of).sum();
         Self {
             name: transform.name.to_string(),
@@ -177,8 +170,11 @@ impl TransformStatus {
             records_out: sum(|task| task.records_out),
             dead_letters: sum(|task| task.dead_letters),
             skipped: sum(|task| task.skipped),
-            cpu_seconds: tasks.iter().map(|task| task.cpu_seconds).sum(),
-            last_error: tasks.iter().find_map(|task| task.last_error.clone()),
+            cpu_seconds: tasks.iter().fold(0.0, |sum, task| sum + task.cpu_seconds),
+            last_error: tasks
+                .iter()
+                .find_map(|task| task.last_error.clone())
+                .or(missing),
         }
     }
 
@@ -223,23 +219,22 @@ impl TransformDetails {
             retries: version.retries,
             backoff_ms: version.backoff_ms,
             config: config(version),
-            limits: LimitsStatus::from(&version.limits),
+            limits: limits(&version.limits),
             versions: versions.collect(),
             tasks,
         })
     }
 }
 
-impl From<&TransformLimits> for LimitsStatus {
-    fn from(limits: &TransformLimits) -> Self {
-        Self {
-            memory_bytes: limits.memory_bytes,
-            time_ms: limits.time_ms,
-            output_bytes: limits.output_bytes,
-            output_records: limits.output_records,
-            log_lines_per_second: limits.log_lines_per_second,
-        }
-    }
+fn limits(limits: &TransformLimits) -> BTreeMap<String, u64> {
+    let limits = [
+        ("memory_bytes", limits.memory_bytes),
+        ("time_ms", limits.time_ms.into()),
+        ("output_bytes", limits.output_bytes),
+        ("output_records", limits.output_records.into()),
+        ("log_lines_per_second", limits.log_lines_per_second.into()),
+    ];
+    limits.map(|(name, limit)| (name.to_owned(), limit)).into()
 }
 
 fn names(version: &TransformVersion) -> Vec<String> {

@@ -84,9 +84,14 @@ impl Task {
             match ended {
                 Ok(Ended::Changed) => pause = RETRY_MIN,
                 Ok(Ended::Stopped) => {
-                    self.figures.set_state(TaskState::Stopped);
+                    // Listening before anybody can see that it has stopped.
+                    let figures = self.figures.clone();
+                    let resumed = figures.resumed.notified();
+                    tokio::pin!(resumed);
+                    resumed.as_mut().enable();
+                    figures.set_state(TaskState::Stopped);
                     tokio::select! {
-                        () = self.figures.resumed.notified() => {}
+                        () = resumed => {}
                         changed = self.wanted.changed() => if changed.is_err() { return },
                     }
                 }
@@ -146,12 +151,11 @@ impl Task {
         let epoch = source.check_leader(LeaderEpoch::NONE)?;
         let topic = source.log.topic_id();
         let position = position::load(&self.broker, transform, (topic, self.partition)).await?;
-        let version = transform.current_version().clone();
-        let runner = self.runner(transform, &version, epoch).await?;
-        // A task that was behind the log's end tells of itself before its first record.
         self.figures
             .committed
             .store(position.offset.0, Ordering::Relaxed);
+        let version = transform.current_version().clone();
+        let runner = self.runner(transform, &version, epoch).await?;
         self.figures.set_state(TaskState::Running);
         let mut life = Life {
             task: self,
@@ -167,6 +171,10 @@ impl Task {
             uncommitted: Uncommitted::default(),
         };
         let ended = life.run().await;
+        if ended.is_err() {
+            // What went through before the trouble need not come again. The trouble is what is told.
+            let _ = life.commit().await;
+        }
         if let Some(runner) = &life.runner {
             runner.rest();
         }
@@ -244,6 +252,13 @@ impl Life<'_> {
             if self.is_over()? {
                 self.commit().await?;
                 return Ok(Ended::Changed);
+            }
+            let end = self.source.log.log_end_offset();
+            if end < self.next {
+                return Err(Trouble::SourceEnds {
+                    end,
+                    next: self.next,
+                });
             }
             if source::end(&self.source) <= self.next {
                 self.wait().await?;
@@ -432,6 +447,7 @@ impl Life<'_> {
             &sinks,
             records,
             source,
+            compression,
             broker.clock.now_ms(),
             &mut step.outputs,
         );
@@ -482,6 +498,9 @@ impl Life<'_> {
             (None, None) => records,
         };
         self.next = done.last().map_or(self.next, |last| last.offset + 1);
+        figures
+            .records_out
+            .fetch_add(step.outputs.outputs.len() as u64, Ordering::Relaxed);
         let bytes: usize = done.iter().map(|record| Outgoing::of(record).bytes()).sum();
         figures
             .records_in
@@ -527,7 +546,12 @@ impl Life<'_> {
             (OnError::Stop, _) => return Ok(Some(Ended::Stopped)),
             (OnError::DeadLetters, Some(topic)) => {
                 let sink = Sink::find(&self.task.broker, topic)?;
-                if letter.bytes() > sink.bytes_max() {
+                let mut letter = letter;
+                if sink.is_too_large(&letter, compression) {
+                    // The record is still in the source; the context says where.
+                    letter.value = None;
+                }
+                if sink.is_too_large(&letter, compression) {
                     return Err(Trouble::DeadLetter {
                         offset: context.offset,
                         topic: topic.to_string(),
@@ -562,17 +586,12 @@ impl Life<'_> {
         );
         let headers = dead_letters::headers(None, &context);
         let bytes = batch.to_bytes();
-        let mut letter = Outgoing {
+        let letter = Outgoing {
             timestamp: broker.clock.now_ms(),
             key: None,
             value: Some(&bytes),
             headers: &headers,
         };
-        if let Some(topic) = &self.version.dead_letters
-            && letter.bytes() > Sink::find(broker, topic)?.bytes_max()
-        {
-            letter.value = None;
-        }
         let mut batches = Batches::default();
         if let Some(ended) = self.give_up(&mut batches, letter, &context, Compression::None)? {
             return Ok(Some(ended));

@@ -19,6 +19,8 @@ pub(crate) enum Trouble {
     NoTier,
     #[error("the source holds a batch that is none")]
     Batch(#[from] BatchError),
+    #[error("the source ends at {end}, before {next}, where the transform goes on; rewind it")]
+    SourceEnds { end: Offset, next: Offset },
     #[error("there is no topic {0}; create it, or deploy with other sinks")]
     NoTopic(String),
     #[error("cannot write to {sink}")]

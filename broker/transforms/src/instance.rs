@@ -19,8 +19,10 @@ use crate::limits::Limits;
 use crate::log::{LogLevel, LogSink};
 use crate::workers::Share;
 
-/// Elements of all tables of an instance.
-const TABLE_ELEMENTS_MAX: usize = 1 << 20;
+/// An element of a table is a pointer.
+const TABLE_ELEMENT_BYTES: usize = 8;
+/// Tables, memories and inner instances of one instance.
+const PARTS_MAX: usize = 64;
 /// What is kept of one line of a function's log.
 const LOG_LINE_BYTES_MAX: usize = 8 << 10;
 /// How many functions of a trap's backtrace are told.
@@ -62,6 +64,18 @@ struct MemoryLimit {
     is_denied: bool,
 }
 
+impl MemoryLimit {
+    /// Whether so many bytes more are within the limit; they count from now on.
+    fn grow(&mut self, more: usize) -> bool {
+        let bytes = self.bytes.saturating_add(more);
+        self.is_denied |= bytes > self.bytes_max;
+        if bytes <= self.bytes_max {
+            self.bytes = bytes;
+        }
+        bytes <= self.bytes_max
+    }
+}
+
 impl ResourceLimiter for MemoryLimit {
     fn memory_growing(
         &mut self,
@@ -69,22 +83,29 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let bytes = self.bytes.saturating_add(desired.saturating_sub(current));
-        if bytes > self.bytes_max {
-            self.is_denied = true;
-            return Ok(false);
-        }
-        self.bytes = bytes;
-        Ok(true)
+        Ok(self.grow(desired.saturating_sub(current)))
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS_MAX)
+        let elements = desired.saturating_sub(current);
+        Ok(self.grow(elements.saturating_mul(TABLE_ELEMENT_BYTES)))
+    }
+
+    fn instances(&self) -> usize {
+        PARTS_MAX
+    }
+
+    fn tables(&self) -> usize {
+        PARTS_MAX
+    }
+
+    fn memories(&self) -> usize {
+        PARTS_MAX
     }
 }
 
@@ -212,12 +233,10 @@ impl Instance {
         stamped: TimestampType,
     ) -> Result<Outputs, Failed> {
         let began = self.store.data().share.used_with_slice_ns();
-        self.store.data_mut().call_began_ns = began;
-        let frame = InputFrame {
-            source,
-            records,
-            stamped,
-        };
+        let state = self.store.data_mut();
+        state.call_began_ns = began;
+        state.memory.is_denied = false;
+        let frame = InputFrame::new(source, records, stamped);
         match &self.guest {
             Guest::Module { .. } => self.process_in_module(frame).await,
             Guest::Component { process } => {
@@ -266,7 +285,7 @@ impl Instance {
         let data = memory.data(&*store);
         let at = |_: &Fault| {
             let at = data[(*progress)?..].first_chunk::<4>()?;
-            Some(u32::from_le_bytes(*at)).filter(|at| (*at as usize) < frame.records.len())
+            Some(u32::from_le_bytes(*at)).filter(|at| (*at as usize) < frame.records().len())
         };
         let outputs = match called {
             Err(error) => Err(fault_of(store, error)),
@@ -274,7 +293,7 @@ impl Instance {
                 if is_answer(output) {
                     return Err(refusal(Answer::parse(output)?));
                 }
-                Ok(parse_outputs(output, frame.records, self.bounds)?)
+                Ok(parse_outputs(output, frame.records(), self.bounds)?)
             }),
         };
         outputs.map_err(|fault| match fault {

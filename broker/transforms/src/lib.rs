@@ -23,7 +23,7 @@ pub use artifact::{ARTIFACT_BYTES_MAX, ArtifactError, Carrier, carrier};
 pub use fault::Fault;
 pub use frame::{
     Changed, Content, FRAME_BYTES_MAX, FRAME_RECORDS_MAX, FailedRecord, FrameFault, Manifest,
-    Output, OutputBounds, Outputs, PartitionChoice, Source, fitting, parse_outputs,
+    Output, OutputBounds, Outputs, PartitionChoice, Source, content_bytes, fitting, parse_outputs,
 };
 pub use function::Function;
 pub use host::{Host, HostError};

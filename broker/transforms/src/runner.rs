@@ -173,3 +173,9 @@ impl Runner {
         Ok(processed)
     }
 }
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.rest();
+    }
+}

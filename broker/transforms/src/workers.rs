@@ -178,7 +178,8 @@ impl Workers {
     pub async fn tick(self: Arc<Self>) {
         let mut idle_ticks = 0;
         std::future::poll_fn(|context| {
-            if self.stopped.load(Ordering::Acquire) {
+            // As long as somebody runs: who loops gives its thread back at a tick only.
+            if self.stopped.load(Ordering::Acquire) && self.running.load(Ordering::Acquire) == 0 {
                 return Poll::Ready(());
             }
             if self.running.load(Ordering::Acquire) > 0 {

@@ -189,8 +189,9 @@ async fn clients_cannot_move_a_transforms_offsets_or_write_its_topics() {
     assert_eq!(answer.topics[0].partitions[0].error_code, refused);
     let batch = tidemill_tests::records::batch(&["forged"]);
     let answer = rig.wire.produce("_tidemill.functions", 0, &batch).await;
-    assert_eq!(
-        answer.error_code,
-        tidemill_protocol::ErrorCode::InvalidTopicException.code()
-    );
+    let refused = tidemill_protocol::ErrorCode::TopicAuthorizationFailed.code();
+    assert_eq!(answer.error_code, refused);
+    assert_eq!(rig.wire.delete("_tidemill.functions").await, refused);
+    let answer = rig.wire.create("_tidemill.other", 1, &[]).await;
+    assert_eq!(answer.topics[0].error_code, refused);
 }

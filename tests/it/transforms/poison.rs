@@ -182,6 +182,40 @@ async fn an_output_for_a_sink_or_partition_that_is_not_there_fails_its_record() 
     );
 }
 
+/// What compresses well is larger in memory than anywhere else.
+#[tokio::test]
+async fn a_record_that_is_small_only_when_it_is_compressed_goes_through() {
+    let mut rig = Rig::start().await;
+    rig.wire.must_create("in", 1, &[]).await;
+    rig.wire
+        .must_create("small-segments", 1, &[("segment.bytes", "100000")])
+        .await;
+    let mut builder = RecordBatchBuilder::new(Compression::Zstd);
+    let large = "x".repeat(3 << 20);
+    for value in ["before", &large, "behind"] {
+        builder.push(5, None, Some(value.as_bytes()), &Headers::default());
+    }
+    let compressed = builder.build().expect("a batch");
+    rig.wire.must_produce("in", 0, &compressed).await;
+    let many: Vec<String> = (0..300).map(|at| format!("{at:01000}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    rig.produce(0, &many).await;
+    rig.deploy(
+        IDENTITY,
+        "copy",
+        json!({ "sinks": ["out", "small-segments"] }),
+    )
+    .await;
+    rig.deploy(IDENTITY, "small", json!({ "sinks": ["small-segments"] }))
+        .await;
+    for name in ["copy", "small"] {
+        rig.caught_up(name).await;
+    }
+    let out = rig.values("out").await;
+    assert_eq!((out.len(), out[1].len()), (303, 3 << 20));
+    assert_eq!(rig.values("small-segments").await.len(), 303);
+}
+
 #[tokio::test]
 async fn a_sink_that_is_gone_is_waited_for_and_nothing_is_lost() {
     let mut rig = Rig::start().await;

@@ -9,7 +9,8 @@ use super::super::exit::{Failure, command};
 use super::super::http::escaped;
 use super::super::output::OutputArgs;
 use super::super::position::Position;
-use super::wire::{FUNCTIONS, Function, transform, transform_failure, transform_path};
+use super::wire::{FUNCTIONS, transform, transform_failure, transform_path};
+use crate::transform::FunctionStatus;
 
 /// A change.
 pub(super) enum Control {
@@ -49,7 +50,7 @@ pub(super) async fn run(
         Control::Rewind { to } => ("rewind", json!({ "to": to })),
     };
     change(name, verb, &body, api).await?;
-    let details = transform(api, name).await?.transform;
+    let details = transform(api, name).await?.status;
     let changed = Changed {
         name: details.name,
         state: details.state,
@@ -139,7 +140,7 @@ async fn function_id(api: Api<'_>, digits: &str) -> Result<String, Failure> {
         ))
         .next(command("fn list --functions")));
     }
-    let functions: Vec<Function> = api.get(FUNCTIONS).await?;
+    let functions: Vec<FunctionStatus> = api.get(FUNCTIONS).await?;
     let ids = functions.into_iter().map(|function| function.id);
     let mut meant = ids.filter(|id| id.starts_with(digits));
     match (meant.next(), meant.next()) {

@@ -90,7 +90,7 @@ pub(super) async fn run(
     let api = Api {
         address: &client.admin,
     };
-    let Some(topic) = transform(api, &args.name).await?.transform.dlq else {
+    let Some(topic) = transform(api, &args.name).await?.status.dlq else {
         let policy = "its policy is not dlq, so records that fail are not kept";
         return Err(
             Failure::new(format!("{} has no topic for dead letters", args.name))

@@ -12,7 +12,8 @@ use super::super::output::{OutputArgs, human_bytes, note};
 use super::super::position::Position;
 use super::super::topic::key_value;
 use super::artifact;
-use super::wire::{Deployed, Deployment, FUNCTIONS, Function, TRANSFORMS, short_id};
+use super::wire::{Deployment, FUNCTIONS, TRANSFORMS, short_id};
+use crate::transform::{Deployed, FunctionStatus};
 
 #[derive(Debug, Args)]
 pub(super) struct DeployArgs {
@@ -231,7 +232,7 @@ pub(super) async fn upload(
 }
 
 /// Gives an artifact to the broker, which looks at it and keeps it. The label is by default the file's name.
-async fn store(path: &Path, label: Option<&str>, api: Api<'_>) -> Result<Function, Failure> {
+async fn store(path: &Path, label: Option<&str>, api: Api<'_>) -> Result<FunctionStatus, Failure> {
     let bytes = artifact::read(path)?;
     let of_file = path.file_stem().filter(|_| path.as_os_str() != "-");
     let of_file = of_file.map(|name| name.to_string_lossy().into_owned());

@@ -7,8 +7,9 @@ use super::super::api::Api;
 use super::super::exit::Failure;
 use super::super::output::{OutputArgs, Table, pairs, printable};
 use super::list::error_text;
-use super::wire::{Task, TransformDetails, Version, short_id, transform};
+use super::wire::{short_id, transform};
 use crate::timestamp::format_timestamp;
+use crate::transform::{TaskStatus, TransformDetails, VersionStatus};
 
 pub(super) async fn describe(name: &str, api: Api<'_>, output: OutputArgs) -> Result<(), Failure> {
     let details = transform(api, name).await?;
@@ -21,7 +22,7 @@ pub(super) async fn versions(name: &str, api: Api<'_>, output: OutputArgs) -> Re
 }
 
 fn describe_text(details: &TransformDetails) -> String {
-    let transform = &details.transform;
+    let transform = &details.status;
     let or_dash = |text: Option<&str>| text.map_or("-".to_owned(), printable);
     let mut text = pairs(&[
         ("name", transform.name.clone()),
@@ -54,7 +55,7 @@ fn describe_text(details: &TransformDetails) -> String {
     text
 }
 
-fn tasks_text(tasks: &[Task]) -> String {
+fn tasks_text(tasks: &[TaskStatus]) -> String {
     let mut table = Table::new([
         "PARTITION",
         "STATE",
@@ -84,7 +85,7 @@ fn tasks_text(tasks: &[Task]) -> String {
     table.render()
 }
 
-fn versions_text(versions: &[Version]) -> String {
+fn versions_text(versions: &[VersionStatus]) -> String {
     let mut table = Table::new([
         "VERSION", "CURRENT", "FUNCTION", "SINKS", "ON_ERROR", "DEPLOYED", "CONFIG",
     ]);

@@ -5,8 +5,9 @@ use clap::Args;
 use super::super::api::Api;
 use super::super::exit::Failure;
 use super::super::output::{OutputArgs, Table, human_bytes, printable};
-use super::wire::{FUNCTIONS, Function, STOCK, StockFunction, TRANSFORMS, Transform, short_id};
+use super::wire::{FUNCTIONS, STOCK, StockFunction, TRANSFORMS, short_id};
 use crate::timestamp::format_timestamp;
+use crate::transform::{FunctionStatus, TransformStatus};
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
@@ -20,18 +21,18 @@ pub(super) struct ListArgs {
 
 pub(super) async fn run(args: &ListArgs, api: Api<'_>, output: OutputArgs) -> Result<(), Failure> {
     if args.functions {
-        let functions: Vec<Function> = api.get(FUNCTIONS).await?;
+        let functions: Vec<FunctionStatus> = api.get(FUNCTIONS).await?;
         return output.print(&functions, |functions| functions_text(functions));
     }
     if args.stock {
         let functions: Vec<StockFunction> = api.get(STOCK).await?;
         return output.print(&functions, |functions| stock_text(functions));
     }
-    let transforms: Vec<Transform> = api.get(TRANSFORMS).await?;
+    let transforms: Vec<TransformStatus> = api.get(TRANSFORMS).await?;
     output.print(&transforms, |transforms| transforms_text(transforms))
 }
 
-fn transforms_text(transforms: &[Transform]) -> String {
+fn transforms_text(transforms: &[TransformStatus]) -> String {
     let mut table = Table::new([
         "NAME",
         "STATE",
@@ -71,7 +72,7 @@ pub(super) fn error_text(error: Option<&str>) -> String {
     }
 }
 
-fn functions_text(functions: &[Function]) -> String {
+fn functions_text(functions: &[FunctionStatus]) -> String {
     let mut table = Table::new(["ID", "LABEL", "SIZE", "CARRIER", "UPLOADED", "USED_BY"]);
     for function in functions {
         table.row([

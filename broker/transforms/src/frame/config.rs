@@ -36,6 +36,7 @@ impl Manifest {
         put_u32(&mut out, 24, sinks_at as u32);
         let mut heap = Heap {
             out: &mut out,
+            before: 0,
             at: heap_at,
         };
         for (index, (key, value)) in self.config.iter().enumerate() {

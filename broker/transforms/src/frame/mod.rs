@@ -10,7 +10,7 @@ mod reader;
 pub(crate) use answer::Answer;
 pub use config::Manifest;
 pub(crate) use input::InputFrame;
-pub use input::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX, Source, fitting};
+pub use input::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX, Source, content_bytes, fitting};
 pub(crate) use output::is_answer;
 pub use output::{
     Changed, Content, FailedRecord, Output, OutputBounds, Outputs, PartitionChoice, parse_outputs,
@@ -43,20 +43,24 @@ fn aligned(at: usize) -> usize {
     at.next_multiple_of(8)
 }
 
-/// Copies bytes behind each other and says where.
+/// Copies bytes behind each other and says where in the frame.
 struct Heap<'a> {
     out: &'a mut [u8],
+    /// Bytes of the frame before `out`.
+    before: usize,
     at: usize,
 }
 
 impl Heap<'_> {
     /// The place and length of `bytes`; null is (0, -1).
+    #[inline]
     fn put(&mut self, bytes: Option<&[u8]>) -> (u32, u32) {
         let Some(bytes) = bytes else {
             return (0, -1i32 as u32);
         };
         let at = self.at;
-        self.out[at..at + bytes.len()].copy_from_slice(bytes);
+        let from = at - self.before;
+        self.out[from..from + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();
         (at as u32, bytes.len() as u32)
     }
@@ -64,7 +68,7 @@ impl Heap<'_> {
     /// Puts bytes and notes place and length at `field`.
     fn put_at(&mut self, field: usize, bytes: Option<&[u8]>) {
         let (at, len) = self.put(bytes);
-        put_u32(self.out, field, at);
-        put_u32(self.out, field + 4, len);
+        put_u32(self.out, field - self.before, at);
+        put_u32(self.out, field - self.before + 4, len);
     }
 }

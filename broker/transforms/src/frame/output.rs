@@ -115,7 +115,11 @@ pub fn parse_outputs(
         heap: None,
         is_disposed: vec![false; records.len()],
         bytes_left: bounds.bytes_max,
-        found: Outputs::default(),
+        found: Outputs {
+            // What most functions give; nobody can make it more than there are records.
+            outputs: Vec::with_capacity(records.len().min(count as usize)),
+            failed: Vec::new(),
+        },
     };
     let mut rest = operations;
     for index in 0..count {
@@ -299,6 +303,7 @@ impl<'a> Parse<'a> {
                 length: -1,
             })?;
             if matches!(kind, 2 | 3) {
+                self.spend((headers.len() * key.len()) as u64)?;
                 headers.retain(|header| header.key != key);
             }
             match kind {
