@@ -326,22 +326,23 @@ impl Uncommitted {
         Ok(())
     }
 
-    /// Waits until all of it is durable, and committed by all in-sync replicas.
+    /// Waits until all of it is durable, and committed by all in-sync replicas. After an error it is waited for again: what is not
+    /// durable is never taken for it.
     pub(super) async fn durable(&mut self, broker: &Broker) -> Result<(), Trouble> {
         let deadline = Instant::now() + DURABLE_WITHIN;
-        if let Some(last) = self.last.take() {
+        if let Some(last) = self.last {
             let durable = broker.logs.wal().wait_durable(last);
             let durable = tokio::time::timeout_at(deadline, durable).await;
             if !matches!(durable, Ok(Ok(()))) {
                 return Err(Trouble::NotDurable("the write-ahead log".to_owned()));
             }
         }
-        for (partition, end) in std::mem::take(&mut self.ends).into_values() {
-            if !partition.wait_committed(end, deadline).await {
+        for (partition, end) in self.ends.values() {
+            if !partition.wait_committed(*end, deadline).await {
                 return Err(Trouble::NotDurable(partition.name.to_string()));
             }
         }
-        self.bytes = 0;
+        *self = Self::default();
         Ok(())
     }
 }
