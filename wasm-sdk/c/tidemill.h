@@ -27,8 +27,12 @@ typedef struct {
 } tidemill_bytes;
 
 typedef struct {
+    tidemill_bytes topic; /* the source's */
+    int32_t partition;
+    int32_t leader_epoch; /* of the source partition */
     int64_t offset;
     int64_t timestamp; /* milliseconds since 1970, -1: none */
+    int is_append_time; /* whether the timestamp is the broker's, from when the record was appended */
     tidemill_bytes key;
     tidemill_bytes value;
     uint32_t header_count;
@@ -152,11 +156,14 @@ static inline int tidemill_equal(tidemill_bytes one, tidemill_bytes other) {
     return 1;
 }
 
+/* How many keys the configuration has. */
+static inline uint32_t tidemill_config_count(const uint8_t *config) { return tidemill_u32(config + 12); }
+
 /* The value of a key of the configuration; null where it is missing. */
 static inline tidemill_bytes tidemill_config_get(const uint8_t *config, tidemill_bytes key) {
     tidemill_bytes found = {0, 0};
     const uint8_t *entry = config + tidemill_u32(config + 16);
-    for (uint32_t i = 0; i < tidemill_u32(config + 12); i++, entry += 16)
+    for (uint32_t i = 0; i < tidemill_config_count(config); i++, entry += 16)
         if (tidemill_equal(tidemill_range(config, entry), key)) found = tidemill_range(config, entry + 8);
     return found;
 }
@@ -221,9 +228,10 @@ static inline void tidemill_edit(tidemill_output *out, const tidemill_changes *c
     out->disposed = 1;
 }
 
-/* Emits the record as it is. */
+/* Emits the record as it is; header changes that were meant for it are forgotten. */
 static inline void tidemill_pass(tidemill_output *out, uint16_t sink) {
     if (out->failed) return;
+    tidemill_header_changes.length = 0;
     if (out->disposed) {
         tidemill_change(out, 4, 32, &(tidemill_changes){.sink = sink});
     } else {
@@ -300,8 +308,12 @@ static tidemill_record tidemill_read(uint32_t index) {
     const uint8_t *frame = tidemill_input.data;
     const uint8_t *row = frame + tidemill_u32(frame + 16) + index * tidemill_u32(frame + 20);
     return (tidemill_record){
+        .topic = tidemill_range(frame, frame + 48),
+        .partition = (int32_t)tidemill_u32(frame + 28),
+        .leader_epoch = (int32_t)tidemill_u32(frame + 40),
         .offset = tidemill_i64(frame + 32) + tidemill_u32(row + 8),
         .timestamp = tidemill_i64(row),
+        .is_append_time = tidemill_u32(row + 36) & 1,
         .key = tidemill_range(frame, row + 12),
         .value = tidemill_range(frame, row + 20),
         .header_count = tidemill_u32(row + 32),

@@ -8,7 +8,7 @@
  *     });
  *
  * For each record any number of records is emitted; none drops it. What is thrown refuses the record, or from `init` the
- * deployment; a `code` of the error is kept.
+ * deployment; a `code` of the error is kept. `import log from "log"` gives `log(level, text)`, with the levels of ABI.md.
  */
 
 const PASS = 1, DROP = 2, EDIT = 3, NEW = 4, FAIL = 5;
@@ -19,7 +19,8 @@ const HEADER_BYTES = { config: 40, input: 64, output: 32 };
 const SECTIONS_FIELD = { config: 32, input: 24 };
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+// A byte order mark is text like any other.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** A frame for reading. */
 class Frame {
@@ -181,8 +182,8 @@ export class Output {
   }
 
   /**
-   * Emits the record with changes: `key`, `value` (a string, a Uint8Array or null), `timestamp` in milliseconds, `partition` (a
-   * number, or "source"), `sink`, and `headers`, a list of ["append" | "set", name, value], ["remove", name] and ["clear"].
+   * Emits the record with changes: `key`, `value` (a string, a Uint8Array or null), `timestamp` in milliseconds (or null), `partition`
+   * (a number, or "source"), `sink`, and `headers`, a list of ["append" | "set", name, value], ["remove", name] and ["clear"].
    */
   edit(changes) {
     this.#change(this.#disposed ? NEW : EDIT, this.#disposed ? INHERIT : 0, changes);
@@ -233,7 +234,7 @@ export class Output {
     const at = this.#operation(kind, flags, sink, 48);
     this.#keep(this.#operations, at + 8, key ?? null);
     this.#keep(this.#operations, at + 16, value ?? null);
-    this.#operations.view.setBigInt64(at + 24, BigInt(timestamp ?? 0), true);
+    this.#operations.view.setBigInt64(at + 24, BigInt(timestamp === null ? -1 : timestamp ?? 0), true);
     this.#operations.u32(at + 32, Number.isInteger(partition) ? partition : 0);
     this.#operations.u32(at + 40, headers.length);
     if (headers.length > 0) this.#operations.u32(at + 36, this.#headers(headers));
