@@ -168,7 +168,7 @@ impl RunningBroker {
         )
         .await?;
         let metadata = Arc::new(metadata);
-        let transforms = Transforms::new(fs.clone(), &config)?;
+        let transforms = Transforms::new(fs.clone(), &config, clock.clone())?;
         let (logs, recovery) = open_logs(fs, &config, &clock).await?;
         let epoch = register(&metadata, &config, &random, &listeners.addresses).await?;
         let tier = Tier::open(&config, &metadata, &random).await?;

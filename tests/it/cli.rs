@@ -121,6 +121,25 @@ fn nobody_there_is_exit_3_with_cause_and_next() {
         said.stderr
     );
     assert!(said.stderr.contains("127.0.0.1:1") && said.stderr.contains("tidemill serve"));
+    for line in [
+        "fn list",
+        "fn describe f",
+        "fn pause f",
+        "fn delete f",
+        "fn dlq f",
+        "fn deploy f --stock filter --source a --sink b",
+    ] {
+        let output = command("127.0.0.1:1", &format!("{line} --admin 127.0.0.1:1")).output();
+        let said = Said::from(output.expect("the binary runs"));
+        assert_eq!((said.code, &*said.stdout), (3, ""), "{line}");
+        for word in [
+            "no broker answers at http://127.0.0.1:1",
+            "tidemill serve",
+            "--admin",
+        ] {
+            assert!(said.stderr.contains(word), "{line}: {}", said.stderr);
+        }
+    }
 }
 
 #[test]
@@ -145,6 +164,9 @@ fn a_wrong_command_line_is_exit_2() {
         "consume t --from yesterday",
         "topic create t --config novalue",
         "consume t --group g --partition 0",
+        "fn list --admin https://127.0.0.1:9644",
+        "fn list --admin http://127.0.0.1:9644/v1",
+        "tier status --admin localhost",
     ] {
         let said = Said::from(
             command("127.0.0.1:1", line)
@@ -194,6 +216,82 @@ fn mistyped_names_are_understood() {
         stderr.contains(&format!("next:  {binary} topic describe flights")),
         "{stderr}"
     );
+}
+
+#[test]
+fn a_function_that_is_refused_has_a_cause_and_one_thing_to_do() {
+    let cli = Cli::start();
+    let at = |line: &str| {
+        format!(
+            "{line} --admin http://localhost:{}",
+            cli.broker.admin.port()
+        )
+    };
+    let filter = "--stock filter --config where=/x --config op=exists --sink late";
+    cli.ok("topic create flights --partitions 1");
+    cli.ok(&at(&format!("fn deploy delays --source flights {filter}")));
+    for (line, cause, next) in [
+        (
+            "fn deploy f --source fligths --stock filter --sink b",
+            "fligths",
+            "did you mean flights?",
+        ),
+        (
+            "fn deploy f --source flights --stock filter --sink b",
+            "`where` is missing",
+            "fn test",
+        ),
+        (
+            "fn rollback delays",
+            "no version before 1",
+            "fn versions delays",
+        ),
+        (
+            "fn rollback delays --to 9",
+            "no version 9",
+            "fn versions delays",
+        ),
+        (
+            "fn rewind delay --to end",
+            "no transform delay",
+            "did you mean delays?",
+        ),
+        (
+            "fn pause nothinglikeit",
+            "no transform nothinglikeit",
+            "fn list",
+        ),
+        (
+            "fn resume nothinglikeit",
+            "no transform nothinglikeit",
+            "fn list",
+        ),
+        (
+            "fn delete nothinglikeit",
+            "no transform nothinglikeit",
+            "fn list",
+        ),
+        (
+            "fn delete --function 0123456789",
+            "no function's id",
+            "fn list --functions",
+        ),
+    ] {
+        let stderr = cli.fails(1, &at(line));
+        let told = lines(&stderr);
+        let words: Vec<&str> = told
+            .iter()
+            .filter_map(|line| line.split(':').next())
+            .collect();
+        assert_eq!(words, ["error", "cause", "next"], "{line}: {stderr}");
+        assert!(told[0].contains("cannot"), "{line}: {stderr}");
+        assert!(
+            told[1].contains(cause) && told[2].contains(next),
+            "{line}: {stderr}"
+        );
+    }
+    let stdout = cli.ok(&at("fn rewind delays --to 99"));
+    assert_eq!(stdout, "delays goes on at offset 0\n");
 }
 
 #[test]

@@ -8,9 +8,11 @@ use serde::Deserialize;
 use serde_json::json;
 use tidemill_metadata::MetadataLog;
 
-use super::{Answer, body, json, refused};
+use super::{Answer, body, json, no_method, no_path, refused};
 use crate::broker::Broker;
-use crate::transform::{ControlError, FunctionStatus, TransformDetails, TransformStatus, stock};
+use crate::transform::{
+    ControlError, FunctionStatus, Rewound, TransformDetails, TransformStatus, stock,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,28 +26,22 @@ struct Rewind {
     to: String,
 }
 
-/// Answers what lies below `/v1/functions` and `/v1/transforms`; none where there is no such path.
+/// Answers what lies below `/v1/functions` and `/v1/transforms`; none for any other path.
 pub(super) async fn answer(broker: &Arc<Broker>, request: Request<Incoming>) -> Option<Answer> {
     let path = request.uri().path().to_owned();
     let mut segments = path.strip_prefix("/v1/")?.split('/');
     let (kind, name, action) = (segments.next()?, segments.next(), segments.next());
     let name = name.map(unescaped);
     let name = name.as_deref();
-    if segments.next().is_some() {
-        return None;
-    }
-    let answered = match (kind, name, action) {
-        ("functions", name, None) => functions(broker, request, name).await,
-        ("transforms", name, action) => transforms(broker, request, name, action).await,
+    let answered = match (kind, name, action, segments.next()) {
+        ("functions", name, None, None) => functions(broker, request, name).await,
+        ("transforms", name, action, None) => transforms(broker, request, name, action).await,
         _ => return None,
     };
-    match answered {
-        Ok(answer) => answer,
-        Err(error) => Some(refused(&error)),
-    }
+    Some(answered.unwrap_or_else(|error| refused(&error)))
 }
 
-type Answered = Result<Option<Answer>, ControlError>;
+type Answered = Result<Answer, ControlError>;
 
 async fn functions(
     broker: &Arc<Broker>,
@@ -53,8 +49,8 @@ async fn functions(
     name: Option<&str>,
 ) -> Answered {
     Ok(match (request.method(), name) {
-        (&Method::GET, None) => Some(json(StatusCode::OK, &FunctionStatus::all(broker))),
-        (&Method::GET, Some("stock")) => Some(json(StatusCode::OK, &stocks())),
+        (&Method::GET, None) => json(StatusCode::OK, &FunctionStatus::all(broker)),
+        (&Method::GET, Some("stock")) => json(StatusCode::OK, &stocks()),
         (&Method::POST, None) => {
             let label = label(request.uri().query());
             let (head, body) = request.into_parts();
@@ -62,13 +58,13 @@ async fn functions(
             let artifact = body::artifact(&head.headers, body).await?;
             let (function, is_new) = broker.transforms.upload(broker, &label, artifact).await?;
             let status = FunctionStatus::of(&function, &broker.metadata.image());
-            Some(json(created(is_new), &status))
+            json(created(is_new), &status)
         }
         (&Method::DELETE, Some(id)) => {
             broker.transforms.delete_function(broker, id).await?;
-            Some(json(StatusCode::OK, &json!({})))
+            json(StatusCode::OK, &json!({}))
         }
-        _ => None,
+        (method, _) => return Err(no_method(method, request.uri().path())),
     })
 }
 
@@ -80,36 +76,39 @@ async fn transforms(
 ) -> Answered {
     let this = &broker.transforms;
     Ok(match (request.method(), name, action) {
-        (&Method::GET, None, None) => Some(json(StatusCode::OK, &TransformStatus::all(broker))),
+        (&Method::GET, None, None) => json(StatusCode::OK, &TransformStatus::all(broker)),
         (&Method::POST, None, None) => {
             let wanted = body::json(request.into_body()).await?;
             let (deployed, is_new) = this.deploy(broker, wanted).await?;
-            Some(json(created(is_new), &deployed))
+            json(created(is_new), &deployed)
         }
         (&Method::GET, Some(name), None) => {
             let found = TransformDetails::find(broker, name);
             let found = found.ok_or_else(|| ControlError::no_transform(name))?;
-            Some(json(StatusCode::OK, &found))
+            json(StatusCode::OK, &found)
         }
         (&Method::DELETE, Some(name), None) => {
             this.delete(broker, name).await?;
-            Some(json(StatusCode::OK, &json!({})))
+            json(StatusCode::OK, &json!({}))
         }
         (&Method::POST, Some(name), Some(action @ ("pause" | "resume"))) => {
             this.pause(broker, name, action == "pause").await?;
-            Some(json(StatusCode::OK, &json!({})))
+            json(StatusCode::OK, &json!({}))
         }
         (&Method::POST, Some(name), Some("rollback")) => {
             let wanted: Rollback = body::json(request.into_body()).await?;
             let version = this.rollback(broker, name, wanted.version).await?;
-            Some(json(StatusCode::OK, &json!({ "version": version })))
+            json(StatusCode::OK, &json!({ "version": version }))
         }
         (&Method::POST, Some(name), Some("rewind")) => {
             let wanted: Rewind = body::json(request.into_body()).await?;
-            this.rewind(broker, name, wanted.to.parse()?).await?;
-            Some(json(StatusCode::OK, &json!({})))
+            let offsets = this.rewind(broker, name, wanted.to.parse()?).await?;
+            json(StatusCode::OK, &Rewound::of(&offsets))
         }
-        _ => None,
+        (method, _, None | Some("pause" | "resume" | "rollback" | "rewind")) => {
+            return Err(no_method(method, request.uri().path()));
+        }
+        _ => return Err(no_path(request.uri().path())),
     })
 }
 

@@ -126,11 +126,11 @@ async fn answer(broker: &Arc<Broker>, request: Request<Incoming>) -> Answer {
     if let Some(answer) = functions::answer(broker, request).await {
         return answer;
     }
-    if method != Method::GET && method != Method::HEAD {
-        let message = format!("no {method} of {path}");
-        return refused(&ControlError::new(405, "method_not_allowed", message));
-    }
+    let is_read = method == Method::GET || method == Method::HEAD;
     match path.as_str() {
+        "/metrics" | "/livez" | "/readyz" | "/v1/tier" | "/v1/tier/objects" if !is_read => {
+            refused(&no_method(&method, &path))
+        }
         "/metrics" => text(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
@@ -153,12 +153,18 @@ async fn answer(broker: &Arc<Broker>, request: Request<Incoming>) -> Answer {
             Some(tier) => tier_objects(broker, tier).await,
             None => json(StatusCode::NOT_FOUND, &NO_TIER),
         },
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "text/plain",
-            format!("no such path: {path}\n"),
-        ),
+        _ => refused(&no_path(&path)),
     }
+}
+
+fn no_method(method: &Method, path: &str) -> ControlError {
+    ControlError::new(405, "method_not_allowed", format!("no {method} of {path}"))
+        .hint("docs/http.md has all requests")
+}
+
+fn no_path(path: &str) -> ControlError {
+    ControlError::new(404, "unknown_path", format!("there is no path {path}"))
+        .hint("docs/http.md has all requests")
 }
 
 /// An error of `/v1/`.

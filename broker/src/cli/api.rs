@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::exit::Failure;
+use super::exit::{Failure, command, start_or_name};
 use super::http::{self, Answer, Request};
 
 /// Brokers answer most requests from memory.
@@ -34,7 +34,8 @@ pub(super) enum ApiError {
 /// A broker's no.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    status: u16,
+    /// None of what is no error of docs/http.md.
+    code: Option<String>,
     message: String,
     hint: Option<String>,
 }
@@ -42,6 +43,7 @@ pub(super) struct Refusal {
 /// An error as `/v1/` tells it.
 #[derive(Deserialize)]
 struct Said {
+    code: String,
     message: String,
     hint: Option<String>,
 }
@@ -104,35 +106,29 @@ pub(super) fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, ApiError> 
 }
 
 fn refusal(answer: Answer) -> Refusal {
-    let (message, hint) = match serde_json::from_str::<Said>(&answer.body) {
-        Ok(said) => (said.message, said.hint),
+    match serde_json::from_str::<Said>(&answer.body) {
+        Ok(said) => Refusal {
+            code: Some(said.code),
+            message: said.message,
+            hint: said.hint,
+        },
         // A proxy in between, or a broker of before this interface.
-        Err(_) => {
-            let status = answer.status;
-            let body = answer.body.trim();
-            (format!("the HTTP address says {status}: {body}"), None)
-        }
-    };
-    Refusal {
-        status: answer.status,
-        message,
-        hint,
+        Err(_) => Refusal {
+            code: None,
+            message: format!(
+                "the HTTP address says {}: {}",
+                answer.status,
+                answer.body.trim()
+            ),
+            hint: Some("name a broker's own HTTP address with --admin HOST:PORT".to_owned()),
+        },
     }
 }
 
 impl ApiError {
-    /// Whether what the path names does not exist.
-    pub(super) fn is_not_found(&self) -> bool {
-        matches!(self, ApiError::Refused(Refusal { status: 404, .. }))
-    }
-
-    /// Whether the broker's own hint already has this word.
-    pub(super) fn hints(&self, word: &str) -> bool {
-        let hint = match self {
-            ApiError::Refused(refusal) => refusal.hint.as_deref(),
-            _ => None,
-        };
-        hint.is_some_and(|hint| hint.contains(word))
+    /// Whether this is why the broker says no.
+    pub(super) fn has_code(&self, code: &str) -> bool {
+        matches!(self, ApiError::Refused(refusal) if refusal.code.as_deref() == Some(code))
     }
 }
 
@@ -142,11 +138,14 @@ impl From<ApiError> for Failure {
             ApiError::Unreachable { address, error } => {
                 Failure::unreachable(format!("no broker answers at http://{address}"))
                     .because(&error)
-                    .next("name its HTTP address with --admin HOST:PORT")
+                    .next(start_or_name("--admin"))
             }
             ApiError::Refused(Refusal { message, hint, .. }) => {
+                // Commands are named as this one was called, so that they can be pasted.
+                let hint = hint.unwrap_or_default();
+                let hint = hint.replace("`tidemill ", &format!("`{}", command("")));
                 // A hint of several lines is several things to do.
-                let hints = hint.as_deref().unwrap_or_default().lines();
+                let hints = hint.lines();
                 hints.fold(Failure::new(message), |failure, hint| failure.next(hint))
             }
             ApiError::Unreadable(error) => {
@@ -194,7 +193,9 @@ mod tests {
         assert!(Failure::from(answer.unwrap_err()).mentions("in use"));
         // Nobody listens any more.
         let gone = api.get::<Said>("/v1/functions").await.err().unwrap();
-        assert!(Failure::from(gone).is_unreachable());
+        let gone = Failure::from(gone);
+        assert!(gone.is_unreachable() && gone.mentions(&address));
+        assert!(gone.proposes(&command("serve")) && gone.proposes("--admin"));
     }
 
     fn refused(status: u16, body: &str) -> ApiError {
@@ -208,17 +209,19 @@ mod tests {
     fn an_error_says_what_the_broker_says() {
         let error = refused(
             422,
-            r#"{"code":"X","message":"no export","hint":"export init\nor build again"}"#,
+            r#"{"code":"X","message":"no export","hint":"export init\nor `tidemill fn new x`"}"#,
         );
-        assert!(!error.is_not_found() && error.hints("init"));
+        assert!(error.has_code("X") && !error.has_code("Y"));
         let failure = Failure::from(error);
         assert!(failure.mentions("no export") && !failure.is_unreachable());
+        assert!(failure.proposes("export init") && failure.proposes(&command("fn new x")));
     }
 
     #[test]
     fn what_is_no_error_of_ours_is_shown_as_it_is() {
         let error = refused(404, "not here\n");
-        assert!(error.is_not_found());
-        assert!(Failure::from(error).mentions("says 404: not here"));
+        assert!(!error.has_code(""));
+        let failure = Failure::from(error);
+        assert!(failure.mentions("says 404: not here") && failure.proposes("--admin"));
     }
 }

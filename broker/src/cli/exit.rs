@@ -106,12 +106,27 @@ impl Failure {
         self.error.contains(word)
     }
 
+    /// Whether this is among what to do next.
+    #[cfg(test)]
+    pub(super) fn proposes(&self, next: &str) -> bool {
+        self.next.iter().any(|known| known.contains(next))
+    }
+
     /// Says what it is about.
     pub(super) fn about(self, subject: impl std::fmt::Display) -> Failure {
         Failure {
             error: format!("{subject}: {}", self.error),
             ..self
         }
+    }
+
+    /// Says what was tried, of which this is the cause. Whoever is not reached has not tried anything.
+    pub(super) fn trying(mut self, tried: impl Into<String>) -> Failure {
+        if !self.is_unreachable() {
+            let cause = std::mem::replace(&mut self.error, tried.into());
+            self.causes.insert(0, cause);
+        }
+        self
     }
 
     /// Says in which line of the input it happened.
@@ -155,10 +170,7 @@ impl From<ClientError> for Failure {
         }
         if error.is_unreachable() {
             failure.exit = Exit::Unreachable;
-            return failure.next(format!(
-                "start a broker with `{}`, or name one with --bootstrap HOST:PORT",
-                command("serve")
-            ));
+            return failure.next(start_or_name("--bootstrap"));
         }
         if let ClientError::UnknownTopic { topic } = &error {
             return failure.next(format!(
@@ -178,6 +190,12 @@ impl From<ClientError> for Failure {
             None => failure,
         }
     }
+}
+
+/// What to do where no broker answers: `flag` names its address.
+pub(super) fn start_or_name(flag: &str) -> String {
+    let serve = command("serve");
+    format!("start a broker with `{serve}`, or name one with {flag} HOST:PORT")
 }
 
 /// The next command for an error code about `subject`, where there is an obvious one.
@@ -226,6 +244,17 @@ mod tests {
             .because(&inner)
             .because(&inner);
         assert_eq!(failure.causes, ["disk on fire"]);
+    }
+
+    #[test]
+    fn what_was_tried_stands_before_its_causes() {
+        let inner = io::Error::other("disk on fire");
+        let failure = Failure::new("no such thing").because(&inner);
+        let failure = failure.trying("cannot do it");
+        assert_eq!(failure.error, "cannot do it");
+        assert_eq!(failure.causes, ["no such thing", "disk on fire"]);
+        let failure = Failure::unreachable("nobody there").trying("cannot do it");
+        assert_eq!(failure.error, "nobody there");
     }
 
     #[test]

@@ -87,6 +87,7 @@ struct ClientArgs {
         global = true,
         env = "TIDEMILL_ADMIN",
         default_value = "127.0.0.1:9644",
+        value_parser = admin_address,
         value_name = "H:P"
     )]
     admin: String,
@@ -97,6 +98,27 @@ fn host_port(text: &str) -> Result<String, String> {
     match port {
         Some(Ok(_)) => Ok(text.to_owned()),
         _ => Err("write HOST:PORT, as in 127.0.0.1:9092".to_owned()),
+    }
+}
+
+/// A broker's HTTP address, which may be written as the URL that brokers print.
+fn admin_address(text: &str) -> Result<String, String> {
+    let url = text.strip_prefix("http://");
+    let address = url.map_or(text, |url| url.strip_suffix('/').unwrap_or(url));
+    let is_host = |host: &str| match host.strip_prefix('[') {
+        Some(literal) => literal.ends_with(']'),
+        None => {
+            !host.is_empty()
+                && host
+                    .chars()
+                    .all(|c| c.is_alphanumeric() || "-._".contains(c))
+        }
+    };
+    match address.rsplit_once(':') {
+        Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok() => {
+            Ok(address.to_owned())
+        }
+        _ => Err("write HOST:PORT or http://HOST:PORT, as in localhost:9644".to_owned()),
     }
 }
 
@@ -238,6 +260,34 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_admin_address_is_a_host_and_port_or_their_url() {
+        for (text, address) in [
+            ("127.0.0.1:9644", "127.0.0.1:9644"),
+            ("localhost:9644", "localhost:9644"),
+            ("http://127.0.0.1:9644", "127.0.0.1:9644"),
+            ("http://broker-1.example:80/", "broker-1.example:80"),
+            ("http://[::1]:9644", "[::1]:9644"),
+        ] {
+            assert_eq!(admin_address(text).as_deref(), Ok(address));
+        }
+        for text in [
+            "",
+            "localhost",
+            ":9644",
+            "localhost:port",
+            "localhost:99999",
+            "https://localhost:9644",
+            "http://localhost",
+            "http://localhost:9644/v1",
+            "http://me@localhost:9644",
+            "::1:9644",
+        ] {
+            let refused = admin_address(text).expect_err(text);
+            assert!(refused.contains("localhost:9644"), "{refused}");
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ enum TierCommand {
             long,
             env = "TIDEMILL_ADMIN",
             default_value = "127.0.0.1:9644",
+            value_parser = super::admin_address,
             value_name = "H:P"
         )]
         admin: String,

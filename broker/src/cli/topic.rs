@@ -16,6 +16,8 @@ use super::exit::{Failure, command};
 use super::output::{OutputArgs, Table, counted, pairs};
 use super::position::{Bounds, POSITIONS, Position, bounds, resolve};
 use crate::config::nearest;
+use crate::topic::CONSUMER_OFFSETS;
+use crate::transform::{FUNCTION_LOGS_TOPIC, FUNCTIONS_TOPIC};
 
 #[derive(Debug, Args)]
 pub(super) struct TopicArgs {
@@ -416,15 +418,39 @@ async fn alter(
 /// The topic, which is not one of the broker's own.
 async fn own_topic(client: &Client, name: &str) -> Result<Arc<TopicView>, Failure> {
     match client.topic(name).await {
-        Ok(view) if view.internal => Err(Failure::new(format!("{name} is an internal topic"))
-            .cause("the broker keeps the offsets of all groups in it")
-            .next(format!(
-                "{} deletes a group with its offsets",
-                command("group delete GROUP")
-            ))),
+        Ok(view) if view.internal => Err(internal(name)),
         Ok(view) => Ok(view),
         Err(error) => Err(topic_failure(client, name, error).await),
     }
+}
+
+/// Why a topic of the broker's own stays, and what may be wanted instead.
+fn internal(name: &str) -> Failure {
+    let (kept, instead, does) = match name {
+        CONSUMER_OFFSETS => (
+            "the offsets of all groups",
+            "group delete GROUP",
+            "deletes a group with its offsets",
+        ),
+        FUNCTIONS_TOPIC => (
+            "the artifacts of functions",
+            "fn delete --function ID",
+            "forgets one that nothing uses",
+        ),
+        FUNCTION_LOGS_TOPIC => (
+            "what functions say, for a week",
+            "fn logs NAME",
+            "prints what one says",
+        ),
+        _ => (
+            "records of its own",
+            "topic list",
+            "shows the topics that are yours",
+        ),
+    };
+    Failure::new(format!("{name} is an internal topic"))
+        .cause(format!("the broker keeps {kept} in it"))
+        .next(format!("{} {does}", command(instead)))
 }
 
 /// A topic that was deleted.
@@ -503,4 +529,25 @@ async fn trim(
         }
         table.render()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_an_internal_topic_stays_is_said_of_each() {
+        for (name, instead) in [
+            (CONSUMER_OFFSETS, "group delete GROUP"),
+            (FUNCTIONS_TOPIC, "fn delete --function ID"),
+            (FUNCTION_LOGS_TOPIC, "fn logs NAME"),
+            ("__transaction_state", "topic list"),
+        ] {
+            let failure = internal(name);
+            assert!(
+                failure.mentions(name) && failure.proposes(instead),
+                "{failure:?}"
+            );
+        }
+    }
 }

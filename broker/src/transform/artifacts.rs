@@ -119,7 +119,8 @@ impl Artifacts {
             if read_to <= next {
                 return Err(Trouble::Artifact("records are missing"));
             }
-            for batch in read.records.into_batches()? {
+            let damaged = |_| Trouble::Artifact("a batch of them is damaged");
+            for batch in read.records.into_batches().map_err(damaged)? {
                 let records = batch.records(OPENED);
                 for record in records.into_iter().flatten().flatten() {
                     if (next..end).contains(&record.offset) {

@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidemill_metadata::{
-    Command, FunctionId, FunctionImage, MetadataLog, ProposeError, Rejection, TransformImage,
+    Command, FunctionId, FunctionImage, MetadataImage, MetadataLog, ProposeError, Rejection,
+    TransformImage,
 };
 use tidemill_records::{Offset, PartitionId, TopicId};
 use tidemill_storage::spawn;
 use tidemill_transforms::ArtifactError;
 use tokio::sync::oneshot;
 
-use super::artifacts::id_of;
+use super::artifacts::{Artifacts, id_of};
 use super::deploy::metadata_carrier;
 use super::trouble::Trouble;
 use super::{Transforms, position};
 use crate::broker::Broker;
+use crate::config::nearest;
 use crate::offset_by_time::by_timestamp;
 use crate::partition::Isolation;
 use crate::timestamp::parse_timestamp;
@@ -64,16 +66,34 @@ impl ControlError {
         )
         .hint("`tidemill fn list --functions` shows all")
     }
+
+    fn no_topic(image: &MetadataImage, name: &str) -> Self {
+        let hint = match nearest(name, image.topics().map(|topic| &*topic.name)) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => {
+                format!("`tidemill topic list` shows all, `tidemill topic create {name}` makes it")
+            }
+        };
+        Self::new(404, "unknown_topic", format!("there is no topic {name}")).hint(hint)
+    }
+
+    fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, "unavailable", message)
+            .hint("try again; if it stays so, the broker's log says more")
+    }
 }
 
 impl From<Trouble> for ControlError {
     fn from(trouble: Trouble) -> Self {
         match &trouble {
-            Trouble::Load(_) | Trouble::Start(_) => {
-                Self::new(422, "function_refused", trouble.told())
-            }
-            Trouble::NoFunction => Self::new(404, "unknown_function", trouble.told()),
-            _ => Self::new(503, "unavailable", trouble.told()),
+            Trouble::Load(_) => Self::new(422, "function_refused", trouble.told())
+                .hint("`tidemill fn build` makes an artifact that this release takes"),
+            Trouble::Start(_) => Self::new(422, "function_refused", trouble.told()).hint(
+                "give it what it asks for with --config K=V; `tidemill fn test` tries that without deploying",
+            ),
+            Trouble::NoFunction => Self::new(404, "unknown_function", trouble.told())
+                .hint("`tidemill fn upload FILE` stores it again"),
+            _ => Self::unavailable(trouble.told()),
         }
     }
 }
@@ -94,20 +114,59 @@ impl From<ProposeError> for ControlError {
     fn from(error: ProposeError) -> Self {
         let told = error.to_string();
         let ProposeError::Rejected(rejection) = error else {
-            return Self::new(503, "unavailable", told);
+            return Self::unavailable(told);
         };
-        let (status, code) = match rejection {
-            Rejection::UnknownTransform | Rejection::UnknownVersion(_) => {
-                (404, "unknown_transform")
+        let refused = |status, code, hint: &str| Self::new(status, code, told).hint(hint);
+        match &rejection {
+            Rejection::UnknownTransform => {
+                refused(404, "unknown_transform", "`tidemill fn list` shows all")
             }
-            Rejection::UnknownFunction => (404, "unknown_function"),
-            Rejection::UnknownTransformTopic(_) => (404, "unknown_topic"),
-            Rejection::FunctionInUse(_) => (409, "function_in_use"),
-            Rejection::TransformCycle(_) => (409, "cycle"),
-            Rejection::TransformSource(_) => (409, "other_source"),
-            _ => (400, "refused"),
-        };
-        Self::new(status, code, told)
+            Rejection::UnknownVersion(_) => refused(
+                404,
+                "unknown_version",
+                "`tidemill fn versions NAME` shows all",
+            ),
+            Rejection::UnknownFunction => refused(
+                404,
+                "unknown_function",
+                "`tidemill fn list --functions` shows all",
+            ),
+            Rejection::UnknownTransformTopic(topic) => {
+                let create = format!("`tidemill topic create {topic}` makes it");
+                refused(404, "unknown_topic", &create)
+            }
+            Rejection::FunctionInUse(transform) => {
+                let delete = format!("`tidemill fn delete {transform}` ends it");
+                refused(409, "function_in_use", &delete)
+            }
+            Rejection::TransformCycle(_) => refused(
+                409,
+                "cycle",
+                "`tidemill fn list` shows what reads and writes which topics",
+            ),
+            Rejection::TransformSource(_) => refused(
+                409,
+                "other_source",
+                "`tidemill fn list` shows the names that are taken",
+            ),
+            Rejection::TransformVersionChanged(_)
+            | Rejection::TransformGeneration(_)
+            | Rejection::TransformSourceChanged(_) => refused(
+                409,
+                "changed",
+                "try again, after `tidemill fn describe NAME`",
+            ),
+            Rejection::TooManyTransforms | Rejection::TooManyFunctions => refused(
+                400,
+                "refused",
+                "`tidemill fn list` shows what may be in the way",
+            ),
+            _ => refused(
+                400,
+                "refused",
+                "`tidemill fn deploy --help` says what is taken",
+            ),
+        }
     }
 }
 
@@ -152,18 +211,11 @@ pub(super) async fn resolve(
 ) -> Result<(TopicId, Vec<Offset>), ControlError> {
     let image = broker.metadata.image();
     let Some(found) = image.topic(topic) else {
-        return Err(ControlError::new(
-            404,
-            "unknown_topic",
-            format!("there is no topic {topic}"),
-        ));
+        return Err(ControlError::no_topic(&image, topic));
     };
     let mut offsets = Vec::new();
     for partition in (0..found.partition_count()).map(PartitionId) {
-        let offline = || {
-            let message = format!("{topic}-{partition} is offline");
-            ControlError::new(503, "unavailable", message)
-        };
+        let offline = || ControlError::unavailable(format!("{topic}-{partition} is offline"));
         let held = broker
             .partitions
             .get(topic, partition.0)
@@ -179,8 +231,8 @@ pub(super) async fn resolve(
             RewindTo::Timestamp(at) => {
                 let found = by_timestamp(broker, &held, at, end).await;
                 let found = found.map_err(|error| {
-                    let message = format!("cannot look for a time in {topic}-{partition}: {error}");
-                    ControlError::new(503, "unavailable", message)
+                    let place = format!("{topic}-{partition}");
+                    ControlError::unavailable(format!("cannot look for a time in {place}: {error}"))
                 })?;
                 found.map_or(end, |found| found.offset)
             }
@@ -190,7 +242,7 @@ pub(super) async fn resolve(
 }
 
 impl Transforms {
-    /// Stores an artifact, once it is known to be a function; whether it is new.
+    /// Stores an artifact, once it is known to be a function; whether it is new. One whose records are lost is stored again.
     pub(crate) async fn upload(
         &self,
         broker: &Arc<Broker>,
@@ -199,16 +251,22 @@ impl Transforms {
     ) -> Result<(Arc<FunctionImage>, bool), ControlError> {
         let carrier = tidemill_transforms::carrier(&artifact)?;
         let id = id_of(&artifact);
-        if let Some(known) = broker.metadata.image().function(id) {
-            return Ok((known.clone(), false));
-        }
-        let (send, compiled) = oneshot::channel();
+        let known = broker.metadata.image().function(id).cloned();
+        let is_new = known.is_none();
+        let (send, stored) = oneshot::channel();
         let (host, bytes) = (broker.clone(), artifact.clone());
         spawn::spawn_thread("function-compile", move || async move {
-            let _ = send.send(host.transforms.compile_and_keep(id, &bytes));
+            let stored = known.filter(|known| Artifacts::read(&host, known).is_ok());
+            let compiled = match stored {
+                Some(stored) => Ok(Some(stored)),
+                None => host.transforms.compile_and_keep(id, &bytes).map(|()| None),
+            };
+            let _ = send.send(compiled);
         });
-        let compiled = compiled.await;
-        compiled.map_err(|_| ControlError::from(Trouble::Stopping))??;
+        let stored = stored.await;
+        if let Some(stored) = stored.map_err(|_| ControlError::from(Trouble::Stopping))?? {
+            return Ok((stored, false));
+        }
         let carrier = metadata_carrier(carrier);
         let function = self
             .artifacts
@@ -221,7 +279,7 @@ impl Transforms {
         let image = broker.metadata.image();
         let stored = image.function(id).cloned();
         let stored = stored.ok_or_else(|| ControlError::no_function(&id.to_string()))?;
-        Ok((stored, true))
+        Ok((stored, is_new))
     }
 
     /// Finds a function by its id or the beginning of it.
@@ -236,7 +294,8 @@ impl Transforms {
             (Some(id), None) => Ok(id),
             (Some(_), Some(_)) => {
                 let message = format!("more than one function begins with {text}");
-                Err(ControlError::new(400, "ambiguous", message))
+                Err(ControlError::new(400, "ambiguous", message)
+                    .hint("give more digits; `tidemill fn list --functions` shows all"))
             }
             (None, _) => Err(ControlError::no_function(text)),
         }
@@ -292,13 +351,26 @@ impl Transforms {
     ) -> Result<u32, ControlError> {
         let transform = Self::transform(broker, name)?;
         let before = |version: &u32| *version < transform.current;
-        let numbers = transform.versions.iter().map(|version| version.number);
+        let mut numbers = transform.versions.iter().map(|version| version.number);
+        let refused = |status, code, message: String| {
+            ControlError::new(status, code, message)
+                .hint(format!("`tidemill fn versions {name}` shows all"))
+        };
         let number = match to {
-            Some(number) => number,
+            Some(wanted) => numbers.find(|number| *number == wanted).ok_or_else(|| {
+                refused(
+                    404,
+                    "unknown_version",
+                    format!("{name} has no version {wanted}"),
+                )
+            })?,
             None => numbers.filter(before).max().ok_or_else(|| {
-                let message = format!("{name} has no version before {}", transform.current);
-                ControlError::new(409, "no_version", message)
-                    .hint(format!("`tidemill fn versions {name}` shows all"))
+                let current = transform.current;
+                refused(
+                    409,
+                    "no_version",
+                    format!("{name} has no version before {current}"),
+                )
             })?,
         };
         let name = transform.name.clone();
@@ -307,23 +379,23 @@ impl Transforms {
         Ok(number)
     }
 
-    /// Lets a transform begin again elsewhere, at its next commit.
+    /// Lets a transform begin again elsewhere, at its next commit; at which offset of each partition.
     pub(crate) async fn rewind(
         &self,
         broker: &Broker,
         name: &str,
         to: RewindTo,
-    ) -> Result<(), ControlError> {
+    ) -> Result<Vec<Offset>, ControlError> {
         let transform = Self::transform(broker, name)?;
         let (topic, offsets) = resolve(broker, &transform.source, to).await?;
         let command = Command::RewindTransform {
             name: transform.name.clone(),
             generation: transform.origin.generation,
             topic,
-            offsets,
+            offsets: offsets.clone(),
         };
         broker.metadata.propose(command).await?;
-        Ok(())
+        Ok(offsets)
     }
 
     /// Ends a transform: when this returns nothing runs any more, and its offsets are forgotten.

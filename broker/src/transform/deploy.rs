@@ -77,7 +77,8 @@ impl DeploymentRequest {
             Some("stop") => Ok(OnError::Stop),
             Some(other) => {
                 let message = format!("on_error is {other:?}");
-                Err(ControlError::new(400, "bad_policy", message).hint("dlq, skip or stop"))
+                Err(ControlError::new(400, "bad_policy", message)
+                    .hint("`tidemill fn deploy --on-error` takes dlq, skip or stop"))
             }
         }
     }
@@ -92,22 +93,39 @@ impl DeploymentRequest {
             }
             Some(other) => {
                 let message = format!("delivery is {other:?}");
-                Err(ControlError::new(400, "bad_delivery", message).hint("at-least-once"))
+                Err(ControlError::new(400, "bad_delivery", message)
+                    .hint("`tidemill fn deploy --delivery` takes at-least-once"))
             }
         }
     }
 
+    /// Dead letters among the outputs, or back in the source, could not be told from them.
+    fn check_dead_letters(&self, topic: &str) -> Result<(), ControlError> {
+        let also = match self.sinks.iter().any(|sink| sink == topic) {
+            true => "a sink",
+            false if *topic == *self.source => "the source",
+            false => return Ok(()),
+        };
+        let message = format!("{topic} cannot be the topic for dead letters: it is {also}");
+        Err(ControlError::new(400, "bad_dead_letters", message)
+            .hint("name another topic with --dlq, or leave it out for NAME.dlq"))
+    }
+
     fn version(&self, function: FunctionId, now_ms: i64) -> Result<TransformVersion, ControlError> {
         let on_error = self.on_error()?;
-        let dead_letters = match (on_error, &self.dlq) {
+        let dead_letters: Option<Arc<str>> = match (on_error, &self.dlq) {
             (OnError::DeadLetters, Some(topic)) => Some(topic.as_str().into()),
             (OnError::DeadLetters, None) => Some(format!("{}.dlq", self.name).into()),
             (_, None) => None,
             (_, Some(_)) => {
                 let message = "a topic for dead letters goes with the policy dlq only";
-                return Err(ControlError::new(400, "bad_policy", message));
+                return Err(ControlError::new(400, "bad_policy", message)
+                    .hint("deploy with --on-error dlq, or without --dlq"));
             }
         };
+        if let Some(topic) = &dead_letters {
+            self.check_dead_letters(topic)?;
+        }
         let config = self.config.iter();
         let config = config.map(|(key, value)| (key.as_str().into(), value.as_str().into()));
         let (asked, ours) = (&self.limits, Limits::default());
@@ -144,12 +162,18 @@ impl Transforms {
         let from: RewindTo = request.from.as_deref().unwrap_or("end").parse()?;
         if let RewindTo::Offset(_) = from {
             let message = "a transform begins at start, end or a time";
-            return Err(ControlError::new(400, "bad_position", message));
+            return Err(
+                ControlError::new(400, "bad_position", message).hint(format!(
+                    "deploy, then `tidemill fn rewind {} --to OFFSET`",
+                    request.name
+                )),
+            );
         }
         if topic::is_internal(&request.source) {
             // A function that reads what functions log would feed itself.
             let message = format!("{} is internal", request.source);
-            return Err(ControlError::new(400, "bad_topic", message));
+            return Err(ControlError::new(400, "bad_topic", message)
+                .hint("`tidemill topic list` shows the topics that a transform may read"));
         }
         let (source_id, offsets) = resolve(broker, &request.source, from).await?;
         let function = self.wanted_function(broker, &request).await?;
@@ -201,7 +225,10 @@ impl Transforms {
                 let found = found.ok_or_else(|| {
                     let ids: Vec<&str> = stock().iter().map(|stock| stock.id).collect();
                     let message = format!("there is no stock function {id}");
-                    ControlError::new(404, "unknown_function", message).hint(ids.join(", "))
+                    ControlError::new(404, "unknown_function", message).hint(format!(
+                        "`tidemill fn list --stock` says what they do: {}",
+                        ids.join(", ")
+                    ))
                 })?;
                 let artifact = Bytes::from_static(found.wasm);
                 let (function, _) = self.upload(broker, found.id, artifact).await?;
@@ -209,7 +236,8 @@ impl Transforms {
             }
             _ => {
                 let message = "name either a function or a stock function";
-                Err(ControlError::new(400, "bad_request", message))
+                Err(ControlError::new(400, "bad_request", message)
+                    .hint("`tidemill fn list` has both, with --functions and with --stock"))
             }
         }
     }
@@ -255,12 +283,12 @@ impl Transforms {
         let probed = self.host.workers().run(&share, probe).await;
         let probed = probed.ok_or(Trouble::Stopping)?;
         probed.map_err(|fault| {
-            let refused = ControlError::from(Trouble::Start(fault));
+            let mut refused = ControlError::from(Trouble::Start(fault));
             let lines = said.lock();
-            match lines.is_empty() {
-                true => refused,
-                false => refused.hint(format!("it said: {}", lines.join("; "))),
+            if !lines.is_empty() {
+                refused.message += &format!("; it said: {}", lines.join("; "));
             }
+            refused
         })
     }
 }
@@ -279,7 +307,10 @@ async fn create_topics(
         if image.topic(topic).is_some() {
             continue;
         }
-        let refuse = |message: String| ControlError::new(400, "bad_topic", message);
+        let refuse = |message: String| {
+            ControlError::new(400, "bad_topic", message)
+                .hint("name another topic with --sink or --dlq; `tidemill topic list` shows all")
+        };
         tidemill_metadata::check_topic_name(topic)
             .map_err(|fault| refuse(format!("cannot create {topic:?}: {fault}")))?;
         if topic::is_internal(topic) {

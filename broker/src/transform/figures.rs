@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tidemill_records::PartitionId;
+use tidemill_storage::clock::Clock;
 use tidemill_transforms::Share;
 use tokio::sync::Notify;
 
@@ -54,8 +55,8 @@ pub(crate) const FAULTS: [&str; 9] = [
 ];
 
 /// What one task has done since the broker started.
-#[derive(Debug, Default)]
 pub(crate) struct TaskFigures {
+    clock: Arc<dyn Clock>,
     state: AtomicU8,
     /// A task that stopped is to go on.
     pub(super) resumed: Notify,
@@ -74,10 +75,33 @@ pub(crate) struct TaskFigures {
     /// The committed offset; -1 before the first.
     pub(crate) committed: AtomicI64,
     faults: [AtomicU64; FAULTS.len()],
-    last_error: Mutex<Option<Arc<str>>>,
+    /// With the time of it, in ms since 1970.
+    last_error: Mutex<Option<(Arc<str>, i64)>>,
 }
 
 impl TaskFigures {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            state: AtomicU8::default(),
+            resumed: Notify::default(),
+            share: Arc::default(),
+            version: AtomicU64::default(),
+            records_in: AtomicU64::default(),
+            bytes_in: AtomicU64::default(),
+            records_out: AtomicU64::default(),
+            bytes_out: AtomicU64::default(),
+            dead_letters: AtomicU64::default(),
+            skipped: AtomicU64::default(),
+            missed: AtomicU64::default(),
+            retries: AtomicU64::default(),
+            commits: AtomicU64::default(),
+            committed: AtomicI64::new(-1),
+            faults: Default::default(),
+            last_error: Mutex::default(),
+        }
+    }
+
     pub(crate) fn state(&self) -> TaskState {
         TaskState::ALL[usize::from(self.state.load(Ordering::Relaxed))]
     }
@@ -109,11 +133,17 @@ impl TaskFigures {
     }
 
     pub(crate) fn last_error(&self) -> Option<Arc<str>> {
+        self.last_error_at().map(|(error, _)| error)
+    }
+
+    /// With the time of it, in ms since 1970.
+    pub(crate) fn last_error_at(&self) -> Option<(Arc<str>, i64)> {
         self.last_error.lock().clone()
     }
 
     pub(crate) fn set_error(&self, error: Option<&str>) {
-        *self.last_error.lock() = error.map(Into::into);
+        let now_ms = self.clock.now_ms();
+        *self.last_error.lock() = error.map(|error| (error.into(), now_ms));
     }
 }
 
@@ -121,20 +151,24 @@ impl TaskFigures {
 pub(crate) type TaskKey = (Arc<str>, PartitionId);
 
 /// All tasks of this broker.
-#[derive(Default)]
 pub(crate) struct Tasks {
+    clock: Arc<dyn Clock>,
     tasks: Mutex<BTreeMap<TaskKey, Arc<TaskFigures>>>,
     ended: Notify,
 }
 
 impl Tasks {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            tasks: Mutex::default(),
+            ended: Notify::default(),
+        }
+    }
+
     /// The figures of a task that begins; a task that begins again goes on counting.
     pub(super) fn begin(&self, key: TaskKey) -> Arc<TaskFigures> {
-        let fresh = || {
-            let figures = TaskFigures::default();
-            figures.committed.store(-1, Ordering::Relaxed);
-            Arc::new(figures)
-        };
+        let fresh = || Arc::new(TaskFigures::new(self.clock.clone()));
         self.tasks.lock().entry(key).or_insert_with(fresh).clone()
     }
 

@@ -1,9 +1,11 @@
 //! Keeps one task running for each partition of a transform's source that this broker leads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tidemill_metadata::{MetadataImage, MetadataLog, TransformImage};
 use tidemill_records::PartitionId;
 use tokio::sync::{mpsc, watch};
@@ -16,18 +18,20 @@ use crate::broker::Broker;
 
 /// At the end of the broker tasks are waited for so long.
 const LAST_COMMIT_WITHIN: Duration = Duration::from_secs(10);
+/// A task that panicked begins again after so long.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// A task that runs.
 struct Handle {
     wanted: watch::Sender<Wanted>,
     task: JoinHandle<()>,
+    /// Told to end, and not begun again before it has: each at its own pace, so that nobody waits for another.
+    is_ending: bool,
 }
 
 struct Manager {
     broker: Arc<Broker>,
-    running: BTreeMap<TaskKey, Handle>,
-    /// Told to end, and not begun again before they have: each at its own pace, so that nobody waits for another.
-    ending: BTreeSet<TaskKey>,
+    tasks: BTreeMap<TaskKey, Handle>,
     ended: mpsc::UnboundedSender<TaskKey>,
 }
 
@@ -38,16 +42,17 @@ pub(super) async fn run(broker: Arc<Broker>, mut stopped: watch::Receiver<bool>)
     let (ended, mut ends) = mpsc::unbounded_channel();
     let mut manager = Manager {
         broker,
-        running: BTreeMap::new(),
-        ending: BTreeSet::new(),
+        tasks: BTreeMap::new(),
         ended,
     };
     loop {
         tokio::select! {
             changed = images.changed() => if changed.is_err() { break },
             Some(key) = ends.recv() => {
-                manager.ending.remove(&key);
-                manager.broker.transforms.tasks.end(&key);
+                let ended = manager.tasks.remove(&key);
+                if ended.is_some_and(|handle| handle.is_ending) {
+                    manager.broker.transforms.tasks.end(&key);
+                }
             }
             _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
         }
@@ -57,10 +62,10 @@ pub(super) async fn run(broker: Arc<Broker>, mut stopped: watch::Receiver<bool>)
         manager.follow(&image);
     }
     let deadline = Instant::now() + LAST_COMMIT_WITHIN;
-    for handle in manager.running.values() {
+    for handle in manager.tasks.values() {
         handle.wanted.send_replace(None);
     }
-    for ((transform, partition), mut handle) in manager.running {
+    for ((transform, partition), mut handle) in manager.tasks {
         if tokio::time::timeout_at(deadline, &mut handle.task)
             .await
             .is_err()
@@ -89,23 +94,19 @@ impl Manager {
                 }
             }
         }
-        let is_gone = |key: &&TaskKey| !wanted.contains(*key);
-        let gone: Vec<TaskKey> = self.running.keys().filter(is_gone).cloned().collect();
-        for key in gone {
-            self.end(key);
+        let is_gone = |key: &TaskKey| !wanted.contains(key);
+        for (_, handle) in self.tasks.iter_mut().filter(|(key, _)| is_gone(key)) {
+            handle.wanted.send_replace(None);
+            handle.is_ending = true;
         }
     }
 
     /// Makes sure that a task runs, and knows what is wanted of it.
     fn keep(&mut self, key: TaskKey, transform: &Arc<TransformImage>) {
-        if self.ending.contains(&key) {
-            return;
-        }
-        if let Some(handle) = self
-            .running
-            .get(&key)
-            .filter(|held| !held.task.is_finished())
-        {
+        if let Some(handle) = self.tasks.get(&key) {
+            if handle.is_ending {
+                return;
+            }
             handle.wanted.send_if_modified(|before| {
                 let same = |before: &Arc<TransformImage>| Arc::ptr_eq(before, transform);
                 let is_same = before.as_ref().is_some_and(same);
@@ -123,23 +124,23 @@ impl Manager {
             wanted: receive,
             figures: self.broker.transforms.tasks.begin(key.clone()),
         };
-        let task = tokio::spawn(task.run());
-        self.running.insert(key, Handle { wanted: send, task });
-    }
-
-    fn end(&mut self, key: TaskKey) {
-        let Some(handle) = self.running.remove(&key) else {
-            return;
+        let task = tokio::spawn(run_to_the_end(task, key.clone(), self.ended.clone()));
+        let handle = Handle {
+            wanted: send,
+            task,
+            is_ending: false,
         };
-        handle.wanted.send_replace(None);
-        self.ending.insert(key.clone());
-        let ended = self.ended.clone();
-        tokio::spawn(async move {
-            if handle.task.await.is_err() {
-                tracing::error!("a task of a transform ended by panic");
-            }
-            // The manager itself may have ended.
-            let _ = ended.send(key);
-        });
+        self.tasks.insert(key, handle);
     }
+}
+
+/// Runs a task, and says when it has ended: as it was told to, or by a panic, after which it begins again at its committed offset.
+async fn run_to_the_end(task: Task, key: TaskKey, ended: mpsc::UnboundedSender<TaskKey>) {
+    let ran = AssertUnwindSafe(task.run()).catch_unwind().await;
+    if ran.is_err() {
+        tracing::error!(transform = %key.0, partition = %key.1, "a task ended by panic and begins again");
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+    // The manager itself may have ended.
+    let _ = ended.send(key);
 }

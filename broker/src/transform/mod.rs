@@ -3,9 +3,10 @@
 //! *Artifacts* ([`artifacts`]) are records of an internal topic, and compiled once on each broker ([`compiled`]). A *transform* is
 //! their deployment in the metadata ([`deploy`]). The [`manager`] keeps one [`task`] running for each partition of its source that
 //! this broker leads: read at the committed offset ([`source`]), run the function on its own threads, append to the sinks
-//! ([`sink`]), commit ([`position`]). At least once: what was appended after the last commit is appended again after a crash.
+//! ([`sink`]), commit ([`commits`], [`position`]). At least once: what was appended after the last commit is appended again after a crash.
 
 mod artifacts;
+mod commits;
 mod compiled;
 mod control;
 mod dead_letters;
@@ -26,10 +27,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidemill_metadata::FunctionId;
+use tidemill_storage::clock::Clock;
 use tidemill_storage::fs::Fs;
 use tidemill_storage::spawn::{self, ThreadHandle};
 use tidemill_transforms::Host;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 pub(crate) use control::ControlError;
@@ -37,7 +39,8 @@ pub(crate) use deploy::Deployed;
 pub(crate) use figures::{TaskFigures, TaskState};
 pub(crate) use position::is_transform_group;
 pub(crate) use status::{
-    FunctionStatus, TaskStatus, TransformDetails, TransformStatus, VersionStatus,
+    FunctionStatus, PartitionOffset, Rewound, TaskStatus, TransformDetails, TransformStatus,
+    VersionStatus,
 };
 pub(crate) use stock::stock;
 
@@ -57,8 +60,11 @@ pub(crate) const GROUP_PREFIX: &str = "_tidemill.transform.";
 
 /// Instances that are kept for their next frame.
 const INSTANCES_MAX: usize = 256;
-/// How much nicer the functions' threads are than those that do I/O.
-const NICER: i32 = 5;
+/// Opened, a large batch takes up to 64 MiB.
+const LARGE_BATCHES_MAX: usize = 8;
+/// Cores that functions leave to those that answer clients, where there are more than that. Nicer threads instead would do so
+/// only while nobody saturates the machine: measured on Linux 6.18, other processes then waited for up to seconds.
+const CORES_LEFT: usize = 1;
 
 /// The functions and transforms of this broker.
 pub(crate) struct Transforms {
@@ -67,6 +73,8 @@ pub(crate) struct Transforms {
     compiled: Compiled,
     logs: FunctionLogs,
     tasks: Tasks,
+    /// One for each task that holds the records of a large batch.
+    large_batches: Arc<Semaphore>,
     /// A deployment at a time, so that two of one name see each other.
     deploying: tokio::sync::Mutex<()>,
     /// Functions that somebody is loading or has loaded.
@@ -86,6 +94,7 @@ impl Transforms {
     pub(crate) fn new(
         fs: Arc<dyn Fs>,
         config: &crate::config::BrokerConfig,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let host = Host::new(INSTANCES_MAX).map_err(StartError::Functions)?;
         let dir = config.data_dir.join("cache").join("functions");
@@ -94,7 +103,8 @@ impl Transforms {
             host,
             artifacts: Artifacts::default(),
             logs: FunctionLogs::new(),
-            tasks: Tasks::default(),
+            tasks: Tasks::new(clock),
+            large_batches: Arc::new(Semaphore::new(LARGE_BATCHES_MAX)),
             deploying: tokio::sync::Mutex::default(),
             loaded: Mutex::default(),
         })
@@ -105,14 +115,11 @@ impl Transforms {
         let (stop, stopped) = watch::channel(false);
         let this = &broker.transforms;
         let workers = this.host.workers();
-        let count = std::thread::available_parallelism().map_or(1, |count| count.get());
-        let mut threads: Vec<ThreadHandle> = (0..count)
+        let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
+        let mut threads: Vec<ThreadHandle> = (0..cores.saturating_sub(CORES_LEFT).max(1))
             .map(|_| {
                 let workers = workers.clone();
-                spawn::spawn_thread("function", move || async move {
-                    step_back();
-                    workers.work().await;
-                })
+                spawn::spawn_thread("function", move || workers.work())
             })
             .collect();
         let clock = workers.clone();
@@ -155,14 +162,5 @@ impl Running {
         if self.logs.await.is_err() {
             tracing::error!("the log of functions ended by panic");
         }
-    }
-}
-
-/// Makes this thread nicer than those that answer clients.
-fn step_back() {
-    let nice = rustix::process::getpriority_process(None).unwrap_or(0) + NICER;
-    // On Linux that is this thread alone.
-    if let Err(error) = rustix::process::setpriority_process(None, nice) {
-        tracing::debug!(%error, "the functions' threads have the priority of all others");
     }
 }

@@ -326,6 +326,15 @@ impl Uncommitted {
         Ok(())
     }
 
+    /// Adds what was appended before this.
+    pub(super) fn add(&mut self, before: Self) {
+        for (partition, end) in before.ends {
+            self.ends.entry(partition).or_insert(end);
+        }
+        self.last = self.last.max(before.last);
+        self.bytes += before.bytes;
+    }
+
     /// Waits until all of it is durable, and committed by all in-sync replicas. After an error it is waited for again: what is not
     /// durable is never taken for it.
     pub(super) async fn durable(&mut self, broker: &Broker) -> Result<(), Trouble> {

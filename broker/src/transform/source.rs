@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tidemill_log::{AbortedTransaction, ReadError};
 use tidemill_records::{
-    Compression, DecodeLimit, LeaderEpoch, Offset, Record, RecordBatch, RecordError, TimestampType,
+    Compression, CompressionError, DecodeLimit, LeaderEpoch, Offset, Record, RecordBatch,
+    RecordError, TimestampType,
 };
 use tidemill_transforms::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX, content_bytes};
 
@@ -16,8 +17,13 @@ use crate::tiering::RemoteWanted;
 
 /// One read of the source.
 const READ_BYTES: usize = 1 << 20;
+/// A batch that opens to more is large: few tasks may hold such a one at a time.
+const OPENED: DecodeLimit = DecodeLimit(4 << 20);
 /// A batch that opens to more is not opened.
-const OPENED: DecodeLimit = DecodeLimit(64 << 20);
+const OPENED_LARGE: DecodeLimit = DecodeLimit(64 << 20);
+
+/// Opening so many bytes that are not compressed takes less than handing them to another thread.
+const PLAIN_BYTES_SMALL: usize = 64 << 10;
 
 /// Batches that were read and not yet opened.
 pub(super) struct Batches {
@@ -102,8 +108,16 @@ impl Batches {
         self.batches.is_empty()
     }
 
-    /// Opens as many batches as make a frame.
-    pub(super) fn open(&mut self) -> Opened {
+    /// Whether opening them is nothing that others would have to wait for.
+    pub(super) fn are_cheap(&self) -> bool {
+        let is_plain = |batch: &RecordBatch| batch.compression() == Compression::None;
+        let bytes: usize = self.batches.iter().map(|batch| batch.size_bytes()).sum();
+        bytes <= PLAIN_BYTES_SMALL && self.batches.iter().all(is_plain)
+    }
+
+    /// Opens as many batches as make a frame; none when the first is large and the caller has no room for such.
+    pub(super) fn open(&mut self, has_room: bool) -> Option<Opened> {
+        let limit = if has_room { OPENED_LARGE } else { OPENED };
         let first = self.batches.front();
         let mut opened = Opened {
             records: Vec::new(),
@@ -117,16 +131,24 @@ impl Batches {
             .batches
             .pop_front_if(|batch| batch.timestamp_type() == opened.stamped)
         {
-            opened.next = batch.next_offset();
+            let next = batch.next_offset();
             if !self.is_visible(&batch) {
+                opened.next = next;
                 continue;
             }
-            match self.records(&batch) {
+            match self.records(&batch, limit) {
+                Err(RecordError::Compression(CompressionError::TooLarge { .. })) if !has_room => {
+                    self.batches.push_front(batch);
+                    let is_first = opened.next == self.from;
+                    return (!is_first).then_some(opened);
+                }
                 Ok(mut records) => {
+                    opened.next = next;
                     bytes += records.iter().map(content_bytes).sum::<usize>();
                     opened.records.append(&mut records);
                 }
                 Err(error) => {
+                    opened.next = next;
                     opened.unreadable = Some(Unreadable { batch, error });
                     break;
                 }
@@ -135,16 +157,16 @@ impl Batches {
                 break;
             }
         }
-        opened
+        Some(opened)
     }
 
-    fn records(&self, batch: &RecordBatch) -> Result<Vec<Record>, RecordError> {
+    fn records(&self, batch: &RecordBatch, limit: DecodeLimit) -> Result<Vec<Record>, RecordError> {
         let from = self.from;
         let wanted = |record: &Result<Record, RecordError>| match record {
             Ok(record) => record.offset >= from,
             Err(_) => true,
         };
-        batch.records(OPENED)?.filter(wanted).collect()
+        batch.records(limit)?.filter(wanted).collect()
     }
 
     /// Whether it has records, of nobody's aborted transaction.

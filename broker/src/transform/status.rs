@@ -9,7 +9,7 @@ use tidemill_metadata::{
     TransformVersion,
 };
 
-use tidemill_records::PartitionId;
+use tidemill_records::{Offset, PartitionId};
 
 use super::figures::{TaskFigures, TaskState};
 use super::source;
@@ -44,6 +44,8 @@ pub(crate) struct TransformStatus {
     pub(crate) skipped: u64,
     pub(crate) cpu_seconds: f64,
     pub(crate) last_error: Option<String>,
+    /// Of this broker's clock; none for what no task has met.
+    pub(crate) last_error_at_ms: Option<i64>,
 }
 
 /// All about one transform.
@@ -86,6 +88,34 @@ pub(crate) struct TaskStatus {
     pub(crate) skipped: u64,
     pub(crate) cpu_seconds: f64,
     pub(crate) last_error: Option<String>,
+    pub(crate) last_error_at_ms: Option<i64>,
+}
+
+/// Where a transform goes on after a rewind.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Rewound {
+    pub(crate) offsets: Vec<PartitionOffset>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PartitionOffset {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+}
+
+impl Rewound {
+    /// By partition, from 0.
+    pub(crate) fn of(offsets: &[Offset]) -> Self {
+        let offsets = (0..)
+            .zip(offsets)
+            .map(|(partition, offset)| PartitionOffset {
+                partition,
+                offset: offset.0,
+            });
+        Self {
+            offsets: offsets.collect(),
+        }
+    }
 }
 
 impl FunctionStatus {
@@ -127,6 +157,7 @@ impl TaskStatus {
         let held = broker.partitions.get(source, partition);
         let end = held.map_or(-1, |held| source::end(&held).0);
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let (last_error, last_error_at_ms) = figures.last_error_at().unzip();
         Self {
             partition,
             state: figures.state().as_str().to_owned(),
@@ -139,7 +170,8 @@ impl TaskStatus {
             dead_letters: count(&figures.dead_letters),
             skipped: count(&figures.skipped),
             cpu_seconds: figures.share.used().as_secs_f64(),
-            last_error: figures.last_error().map(|error| error.to_string()),
+            last_error: last_error.map(|error| error.to_string()),
+            last_error_at_ms,
         }
     }
 }
@@ -154,8 +186,11 @@ impl TransformStatus {
             (false, None) => TaskState::Waiting,
             (false, Some(worst)) => worst,
         };
-        let missing = broker.metadata.image().topic(&transform.source).is_none();
-        let missing = missing.then(|| format!("there is no topic {}", transform.source));
+        let newest = tasks.iter().max_by_key(|task| task.last_error_at_ms);
+        let told = newest.and_then(|task| task.last_error.clone());
+        let missing = (state == TaskState::Waiting)
+            .then(|| missing(&broker.metadata.image(), transform))
+            .flatten();
         let sum = |of: fn(&TaskStatus) -> u64| tasks.iter().map(of).sum();
         Self {
             name: transform.name.to_string(),
@@ -171,10 +206,8 @@ impl TransformStatus {
             dead_letters: sum(|task| task.dead_letters),
             skipped: sum(|task| task.skipped),
             cpu_seconds: tasks.iter().fold(0.0, |sum, task| sum + task.cpu_seconds),
-            last_error: tasks
-                .iter()
-                .find_map(|task| task.last_error.clone())
-                .or(missing),
+            last_error: missing.or(told),
+            last_error_at_ms: newest.and_then(|task| task.last_error_at_ms),
         }
     }
 
@@ -186,6 +219,19 @@ impl TransformStatus {
         };
         image.transforms().map(status).collect()
     }
+}
+
+/// What a transform waits for: the topic, and what it is to the transform.
+fn missing(image: &MetadataImage, transform: &TransformImage) -> Option<String> {
+    let version = transform.current_version();
+    let is_missing = |topic: &&std::sync::Arc<str>| image.topic(topic).is_none();
+    let source = std::iter::once(&transform.source).map(|topic| (topic, "its source"));
+    let sinks = version.sinks.iter().map(|topic| (topic, "a sink"));
+    let dead_letters = version.dead_letters.iter();
+    let dead_letters = dead_letters.map(|topic| (topic, "its dead letter topic"));
+    let mut topics = source.chain(sinks).chain(dead_letters);
+    let (topic, what) = topics.find(|(topic, _)| is_missing(topic))?;
+    Some(format!("there is no topic {topic}, {what}: create it"))
 }
 
 fn tasks(broker: &Broker, transform: &TransformImage) -> Vec<TaskStatus> {

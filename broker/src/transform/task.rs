@@ -8,26 +8,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidemill_metadata::{OnError, TransformImage, TransformVersion};
-use tidemill_records::{
-    Compression, LeaderEpoch, Offset, PartitionId, Record, TimestampType, TopicId,
-};
+use tidemill_records::{Compression, LeaderEpoch, Offset, PartitionId, Record, TimestampType};
 use tidemill_transforms::{Fault, Limits, Manifest, Output, Runner, RunnerConfig, Source, Step};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
+use super::commits::{Commits, Place};
 use super::dead_letters::{self, Context};
 use super::figures::{TaskFigures, TaskState};
 use super::position::{self, Position};
-use super::sink::{self, Batches, Outgoing, Sink, Uncommitted};
+use super::sink::{self, Batches, Outgoing, Sink};
 use super::source::{self, Opened, Unreadable};
 use super::trouble::Trouble;
 use crate::broker::Broker;
 use crate::partition::Partition;
 
-/// Offsets are committed so often while records flow.
-const COMMIT_EVERY: Duration = Duration::from_millis(100);
-/// And after so many bytes were written.
-const COMMIT_BYTES: usize = 16 << 20;
 /// An instance goes when no record came for so long.
 const IDLE_INSTANCE: Duration = Duration::from_secs(10);
 /// After trouble the task begins again after so long, and longer each time.
@@ -157,18 +152,21 @@ impl Task {
         let version = transform.current_version().clone();
         let runner = self.runner(transform, &version, epoch).await?;
         self.figures.set_state(TaskState::Running);
+        let place = Place {
+            broker: self.broker.clone(),
+            transform: transform.clone(),
+            partition: (topic, self.partition),
+            figures: self.figures.clone(),
+        };
         let mut life = Life {
             task: self,
             transform: transform.clone(),
             version,
             source,
-            topic,
             epoch,
             runner: Some(runner),
             next: position.offset,
-            committed: position.offset,
-            committed_at: Instant::now(),
-            uncommitted: Uncommitted::default(),
+            commits: Commits::new(place, position.offset),
         };
         let ended = life.run().await;
         if ended.is_err() {
@@ -235,15 +233,12 @@ struct Life<'a> {
     transform: Arc<TransformImage>,
     version: Arc<TransformVersion>,
     source: Arc<Partition>,
-    topic: TopicId,
     epoch: LeaderEpoch,
     /// Away while it runs.
     runner: Option<Runner>,
     /// The next record that was not given to the function.
     next: Offset,
-    committed: Offset,
-    committed_at: Instant,
-    uncommitted: Uncommitted,
+    commits: Commits,
 }
 
 impl Life<'_> {
@@ -278,20 +273,46 @@ impl Life<'_> {
                 );
             }
             let read_to = batches.next;
+            let mut room = None;
             while !batches.is_empty() {
-                let opening = async move {
-                    let opened = batches.open();
-                    (batches, opened)
+                let has_room = room.is_some();
+                let opened = match batches.are_cheap() {
+                    true => batches.open(has_room),
+                    false => {
+                        let opening = async move {
+                            let opened = batches.open(has_room);
+                            (batches, opened)
+                        };
+                        let (back, opened) = self.on_worker(opening).await?;
+                        batches = back;
+                        opened
+                    }
                 };
-                let (back, opened) = self.on_worker(opening).await?;
-                batches = back;
-                if let Some(ended) = self.take(opened).await? {
+                let ended = match opened {
+                    Some(opened) => self.take(opened).await?,
+                    None => {
+                        self.commit().await?;
+                        room = self.room_for_large().await;
+                        room.is_none().then_some(Ended::Changed)
+                    }
+                };
+                if let Some(ended) = ended {
                     self.commit().await?;
                     return Ok(ended);
                 }
             }
             // Control batches at the end, and what retention took.
             self.next = self.next.max(read_to);
+        }
+    }
+
+    /// Waits until the task may hold the records of a large batch; none when something else is wanted of it before.
+    async fn room_for_large(&self) -> Option<OwnedSemaphorePermit> {
+        let room = self.task.broker.transforms.large_batches.clone();
+        let mut wanted = self.task.wanted.clone();
+        tokio::select! {
+            room = room.acquire_owned() => room.ok(),
+            _ = wanted.changed() => None,
         }
     }
 
@@ -315,10 +336,11 @@ impl Life<'_> {
             if source::end(&self.source) > self.next || self.is_over()? {
                 return Ok(());
             }
-            let until = match (self.next > self.committed, is_resting) {
-                (true, _) => Some(self.committed_at + COMMIT_EVERY),
-                (false, false) => Some(began + IDLE_INSTANCE),
-                (false, true) => None,
+            let due = self.commits.due(self.next);
+            let until = match (due, is_resting) {
+                (Some(_), _) => due,
+                (None, false) => Some(began + IDLE_INSTANCE),
+                (None, true) => None,
             };
             let timer = async {
                 match until {
@@ -329,11 +351,15 @@ impl Life<'_> {
             let is_late = tokio::select! {
                 () = news.notified() => false,
                 _ = wanted.changed() => false,
+                ended = self.commits.ended() => {
+                    ended?;
+                    false
+                }
                 () = timer => true,
             };
             drop(waiting);
-            if is_late && self.next > self.committed {
-                self.commit().await?;
+            if is_late && due.is_some() {
+                self.commits.keep_up(self.position()).await?;
             } else if is_late {
                 if let Some(runner) = &self.runner {
                     runner.rest();
@@ -370,9 +396,7 @@ impl Life<'_> {
                     return Ok(Some(ended));
                 }
             }
-            if self.is_commit_due() {
-                self.commit().await?;
-            }
+            self.commits.keep_up(self.position()).await?;
             if self.is_over()? {
                 return Ok(Some(Ended::Changed));
             }
@@ -489,7 +513,8 @@ impl Life<'_> {
             };
             ended = self.give_up(&mut batches, letter, &context, compression)?;
         }
-        self.uncommitted
+        self.commits
+            .written
             .append(broker, batches.seal(), figures)
             .await?;
         let done = match (stops_at, &ended) {
@@ -596,39 +621,22 @@ impl Life<'_> {
         if let Some(ended) = self.give_up(&mut batches, letter, &context, Compression::None)? {
             return Ok(Some(ended));
         }
-        self.uncommitted
+        self.commits
+            .written
             .append(broker, batches.seal(), figures)
             .await?;
         Ok(None)
     }
 
-    fn is_commit_due(&self) -> bool {
-        self.next > self.committed
-            && (self.committed_at.elapsed() >= COMMIT_EVERY
-                || self.uncommitted.bytes >= COMMIT_BYTES)
+    fn position(&self) -> Position {
+        Position {
+            offset: self.next,
+            leader_epoch: self.epoch,
+        }
     }
 
     /// Makes what was written durable, then the offset.
     async fn commit(&mut self) -> Result<(), Trouble> {
-        if self.next <= self.committed {
-            return Ok(());
-        }
-        let broker = &self.task.broker;
-        self.uncommitted.durable(broker).await?;
-        let position = Position {
-            offset: self.next,
-            leader_epoch: self.epoch,
-        };
-        let place = (self.topic, self.task.partition);
-        position::store(broker, &self.transform, place, position).await?;
-        self.committed = self.next;
-        self.committed_at = Instant::now();
-        let figures = &self.task.figures;
-        figures.committed.store(self.next.0, Ordering::Relaxed);
-        figures.commits.fetch_add(1, Ordering::Relaxed);
-        if figures.state() != TaskState::Running {
-            figures.set_state(TaskState::Running);
-        }
-        Ok(())
+        self.commits.all(self.position()).await
     }
 }

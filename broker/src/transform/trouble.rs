@@ -21,7 +21,7 @@ pub(crate) enum Trouble {
     Batch(#[from] BatchError),
     #[error("the source ends at {end}, before {next}, where the transform goes on; rewind it")]
     SourceEnds { end: Offset, next: Offset },
-    #[error("there is no topic {0}; create it, or deploy with other sinks")]
+    #[error("there is no topic {0}; create it, or deploy with another")]
     NoTopic(String),
     #[error("cannot write to {sink}")]
     Sink {

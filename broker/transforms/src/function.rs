@@ -1,13 +1,13 @@
 //! A compiled function, linked to what the host offers.
 
-use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, Lift, Lower};
+use wasmtime::component::{Component, ComponentExportIndex};
 use wasmtime::{Caller, Engine, Module, StoreContextMut};
 
 use crate::artifact::{ArtifactError, HOST_MODULE, LOG, check_component, check_module, wrong};
 use crate::instance::{State, component_log};
 
 /// The ABI's optional export that says which record is being worked on.
-const PROGRESS: &str = "tidemill_progress";
+pub(crate) const PROGRESS: &str = "tidemill_progress";
 
 /// A compiled function; instances of it are made by a [`crate::Runner`].
 pub struct Function(pub(crate) Linked);
@@ -92,24 +92,6 @@ impl Linkers {
     }
 }
 
-fn invalid(error: wasmtime::Error) -> ArtifactError {
+pub(crate) fn invalid(error: wasmtime::Error) -> ArtifactError {
     ArtifactError::Invalid(error.into())
-}
-
-/// The name of the export for [`crate::instance`].
-pub(crate) fn progress_export() -> &'static str {
-    PROGRESS
-}
-
-/// What a component's functions take and give must be what tidemill.wit says.
-pub(crate) fn typed<P, R>(
-    instance: &wasmtime::component::Instance,
-    store: &mut wasmtime::Store<State>,
-    index: &ComponentExportIndex,
-) -> wasmtime::Result<wasmtime::component::TypedFunc<P, R>>
-where
-    P: ComponentNamedList + Lower,
-    R: ComponentNamedList + Lift,
-{
-    instance.get_typed_func(store, *index)
 }

@@ -4,10 +4,11 @@ use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
-use wasmtime::{Config, Engine};
+use wasmtime::component::Component;
+use wasmtime::{Config, Engine, Module};
 
 use crate::artifact::{self, ArtifactError, Carrier};
-use crate::function::{Function, Linkers};
+use crate::function::{Function, Linkers, invalid};
 use crate::instances::Instances;
 use crate::workers::Workers;
 
@@ -20,6 +21,12 @@ pub struct Host {
     linkers: Linkers,
     workers: Arc<Workers>,
     instances: Arc<Instances>,
+}
+
+/// Compiled code of either carrier.
+enum Code {
+    Module(Module),
+    Component(Component),
 }
 
 /// The engine cannot be made on this machine.
@@ -64,20 +71,13 @@ impl Host {
     /// Compiles an artifact (seconds of processor time for large ones) and holds it against the ABI. The result can be kept in a file and
     /// loaded with [`Host::load`] by a host with the same [`Host::compatibility`].
     pub fn compile(&self, bytes: &[u8]) -> Result<Vec<u8>, ArtifactError> {
-        let invalid = |error: wasmtime::Error| ArtifactError::Invalid(error.into());
-        match artifact::carrier(bytes)? {
-            Carrier::CoreModule => {
-                let module = wasmtime::Module::new(&self.engine, bytes).map_err(invalid)?;
-                self.linkers.module(&module)?;
-                module.serialize().map_err(invalid)
-            }
-            Carrier::Component => {
-                let component = wasmtime::component::Component::new(&self.engine, bytes);
-                let component = component.map_err(invalid)?;
-                self.linkers.component(&self.engine, &component)?;
-                component.serialize().map_err(invalid)
-            }
-        }
+        let code = self.code(bytes)?;
+        self.link(&code)?;
+        let serialized = match &code {
+            Code::Module(module) => module.serialize(),
+            Code::Component(component) => component.serialize(),
+        };
+        serialized.map_err(invalid)
     }
 
     /// Loads what [`Host::compile`] gave.
@@ -89,38 +89,38 @@ impl Host {
         carrier: Carrier,
         path: &Path,
     ) -> Result<Arc<Function>, ArtifactError> {
-        let damaged = |error: wasmtime::Error| ArtifactError::Compiled(error.into());
-        let function = match carrier {
+        let code = match carrier {
+            // SAFETY: the caller's promise.
             Carrier::CoreModule => {
-                // SAFETY: the caller's promise.
-                let module = unsafe { wasmtime::Module::deserialize_file(&self.engine, path) };
-                self.linkers.module(&module.map_err(damaged)?)?
+                unsafe { Module::deserialize_file(&self.engine, path) }.map(Code::Module)
             }
+            // SAFETY: the caller's promise.
             Carrier::Component => {
-                // SAFETY: the caller's promise.
-                let component =
-                    unsafe { wasmtime::component::Component::deserialize_file(&self.engine, path) };
-                self.linkers
-                    .component(&self.engine, &component.map_err(damaged)?)?
+                unsafe { Component::deserialize_file(&self.engine, path) }.map(Code::Component)
             }
         };
-        Ok(Arc::new(function))
+        self.link(&code.map_err(|error| ArtifactError::Compiled(error.into()))?)
     }
 
     /// Compiles an artifact for use in this process alone.
     pub fn compile_here(&self, bytes: &[u8]) -> Result<Arc<Function>, ArtifactError> {
-        let invalid = |error: wasmtime::Error| ArtifactError::Invalid(error.into());
-        Ok(Arc::new(match artifact::carrier(bytes)? {
-            Carrier::CoreModule => {
-                let module = wasmtime::Module::new(&self.engine, bytes).map_err(invalid)?;
-                self.linkers.module(&module)?
-            }
-            Carrier::Component => {
-                let component = wasmtime::component::Component::new(&self.engine, bytes);
-                self.linkers
-                    .component(&self.engine, &component.map_err(invalid)?)?
-            }
-        }))
+        self.link(&self.code(bytes)?)
+    }
+
+    fn code(&self, bytes: &[u8]) -> Result<Code, ArtifactError> {
+        let code = match artifact::carrier(bytes)? {
+            Carrier::CoreModule => Module::new(&self.engine, bytes).map(Code::Module),
+            Carrier::Component => Component::new(&self.engine, bytes).map(Code::Component),
+        };
+        code.map_err(invalid)
+    }
+
+    fn link(&self, code: &Code) -> Result<Arc<Function>, ArtifactError> {
+        let function = match code {
+            Code::Module(module) => self.linkers.module(module),
+            Code::Component(component) => self.linkers.component(&self.engine, component),
+        };
+        function.map(Arc::new)
     }
 
     /// Changes with whatever makes compiled code of one host useless to another: release, settings, processor.

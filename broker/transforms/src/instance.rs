@@ -14,7 +14,7 @@ use crate::frame::{
     Answer, FrameFault, InputFrame, Manifest, OutputBounds, Outputs, Source, is_answer,
     parse_outputs,
 };
-use crate::function::{Function, Linked, progress_export, typed};
+use crate::function::{Function, Linked, PROGRESS};
 use crate::limits::Limits;
 use crate::log::{LogLevel, LogSink};
 use crate::workers::Share;
@@ -203,10 +203,10 @@ impl Instance {
             Linked::Component { pre, init, process } => {
                 let made = pre.instantiate_async(&mut store).await;
                 let made = made.map_err(|error| not_made(&store, error))?;
-                let init = typed::<(Vec<u8>,), (Result<u32, GuestFault>,)>(&made, &mut store, init);
-                let init = init.map_err(|error| Fault::Instantiate(text(&error)))?;
-                let process = typed(&made, &mut store, process);
-                let process = process.map_err(|error| Fault::Instantiate(text(&error)))?;
+                let wrong = |error: wasmtime::Error| Fault::Instantiate(text(&error));
+                let init: wasmtime::component::TypedFunc<(Vec<u8>,), (Result<u32, GuestFault>,)> =
+                    made.get_typed_func(&mut store, *init).map_err(wrong)?;
+                let process = made.get_typed_func(&mut store, *process).map_err(wrong)?;
                 let answer = init.call_async(&mut store, (config,)).await;
                 match answer.map_err(|error| fault_of(&store, error))?.0 {
                     Ok(0) => Guest::Component { process },
@@ -347,7 +347,7 @@ async fn module(
         return Err(Fault::Features(answer.features));
     }
     let progress = match has_progress {
-        true => made.get_global(&mut *store, progress_export()),
+        true => made.get_global(&mut *store, PROGRESS),
         false => None,
     };
     let progress = progress.and_then(|global| global.get(&mut *store).i32());

@@ -47,28 +47,51 @@ struct Search {
     among: usize,
     /// So many are tried next.
     count: usize,
+    /// How the search goes on after those.
+    stride: Stride,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stride {
+    /// Half of what is left: as few calls as can be.
+    Half,
+    /// One record: a call that runs out of its time costs more than all the calls that do not.
+    One,
 }
 
 impl Search {
-    /// Halves what is left; none when nothing is.
-    fn among(among: usize) -> Option<Self> {
-        let count = (among / 2).max(1);
-        (among > 0).then_some(Self { among, count })
+    /// On among so many records; none when nothing is left.
+    fn among(among: usize, stride: Stride) -> Option<Self> {
+        let count = match stride {
+            Stride::Half => (among / 2).max(1),
+            Stride::One => 1,
+        };
+        (among > 0).then_some(Self {
+            among,
+            count,
+            stride,
+        })
     }
 
-    /// After `count` records failed together, at the one that the guest names.
-    fn after_failure(count: usize, at: Option<u32>) -> Self {
-        let at = at.map(|at| at as usize).filter(|at| *at < count);
+    /// What is looked for lies behind the records that just went through.
+    fn after_success(self) -> Option<Self> {
+        Self::among(self.among - self.count, self.stride)
+    }
+
+    /// After `count` records failed together.
+    fn after_failure(count: usize, failed: &Failed) -> Option<Self> {
+        let stride = match failed.fault {
+            Fault::Time(_) => Stride::One,
+            _ => Stride::Half,
+        };
+        let at = failed.at.map(|at| at as usize).filter(|at| *at < count);
         match at {
-            Some(0) => Self { among: 1, count: 1 },
-            Some(at) => Self {
+            None | Some(0) => Self::among(at.map_or(count, |_| 1), stride),
+            Some(at) => Some(Self {
                 among: at + 1,
                 count: at,
-            },
-            None => Self {
-                among: count,
-                count: count / 2,
-            },
+                stride,
+            }),
         }
     }
 }
@@ -115,15 +138,15 @@ impl Runner {
     /// An error is not about the records: no instance can be made.
     ///
     /// A frame that fails is cut in half (or just before the record that the guest says it was working on) until the rest goes
-    /// through or one record is left, so that nothing is passed over and nothing twice.
+    /// through or one record is left, so that nothing is passed over and nothing twice. One that ran out of its time is taken
+    /// record by record.
     pub async fn run(&mut self, records: &[Record], stamped: TimestampType) -> Result<Step, Fault> {
         let whole = fitting(records);
         let search = self.search.take().filter(|search| search.among <= whole);
         let count = search.map_or(whole, |search| search.count);
         match self.attempt(&records[..count], stamped).await? {
             Ok(outputs) => {
-                // What is looked for lies behind what just went through.
-                self.search = search.and_then(|search| Search::among(search.among - count));
+                self.search = search.and_then(Search::after_success);
                 Ok(Step {
                     taken: count,
                     outputs,
@@ -135,8 +158,8 @@ impl Runner {
                 outputs: Outputs::default(),
                 fault: Some(fault),
             }),
-            Err(Failed { at, .. }) => {
-                self.search = Some(Search::after_failure(count, at));
+            Err(failed) => {
+                self.search = Search::after_failure(count, &failed);
                 Ok(Step {
                     taken: 0,
                     outputs: Outputs::default(),
@@ -148,7 +171,7 @@ impl Runner {
 
     /// Lets the next call of [`Runner::run`] try the first record alone.
     pub fn suspect_first(&mut self) {
-        self.search = Search::among(1);
+        self.search = Search::among(1, Stride::One);
     }
 
     /// Lets go of the instance.

@@ -1,9 +1,9 @@
 //! Threads that run functions, apart from the threads that do I/O, and how they are shared out.
 //!
 //! A [`Job`] is one call. While it waits for a thread it stands in a queue that is ordered by the processor time that its
-//! [`Share`] has used: whoever used least is next, and whoever runs on gives way at each tick (1 ms). So a function that needs a
-//! tenth of a core gets it at once, however many others loop. A share that was idle does not save up time: it is put level
-//! with those that run now, a little ahead.
+//! [`Share`] has used: whoever used least is next, and whoever runs on gives way at each tick (1 ms), or at once to somebody who
+//! is far behind. So a function that needs a tenth of a core gets it at once, however many others loop. A share that was idle
+//! does not save up time: it is put level with those that run now, a little ahead.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -23,6 +23,8 @@ const TICK: Duration = Duration::from_millis(1);
 const IDLE_TICKS: u32 = 100;
 /// How far a share that wakes up is put ahead of those that have been running.
 const WAKE_BONUS_NS: u64 = 4_000_000;
+/// Those that run give way at once to who is so far ahead of them: less is not worth that all of them stop.
+const PREEMPT_NS: u64 = 2_000_000;
 
 thread_local! {
     /// This thread's processor time when the job that it runs got it.
@@ -230,7 +232,7 @@ impl Workers {
     }
 
     fn enqueue(&self, job: Arc<Job>, is_new: bool) {
-        let idle = {
+        let (idle, is_urgent) = {
             let mut queue = self.queue.lock();
             if self.stopped.load(Ordering::Acquire) {
                 drop(queue);
@@ -245,10 +247,13 @@ impl Workers {
             queue.sequence += 1;
             let sequence = queue.sequence;
             queue.ready.insert((position, sequence), job);
-            queue.idle_threads.pop()
+            let is_urgent = is_new && position + PREEMPT_NS <= queue.floor_ns;
+            (queue.idle_threads.pop(), is_urgent)
         };
-        if let Some(thread) = idle {
-            thread.wake();
+        match idle {
+            Some(thread) => thread.wake(),
+            None if is_urgent => self.engine.increment_epoch(),
+            None => {}
         }
     }
 

@@ -3,8 +3,9 @@
 #include "tidemill.h"
 
 uint32_t tidemill_init(const uint8_t *config) {
-    (void)config;
-    return 0;
+    if (!tidemill_config_count(config)) return 0;
+    tidemill_refuse(TIDEMILL_TEXT("this function takes no configuration: tidemill_init in function.c"));
+    return 1;
 }
 
 /* Where a text ends in a value; 0: nowhere. */

@@ -1,6 +1,7 @@
 //! Records flow from the source to the sinks, and what an author changes is changed.
 
 use serde_json::json;
+use tidemill_records::{Compression, Headers, RecordBatchBuilder};
 use tidemill_tests::until;
 
 use super::{DELAYS, IDENTITY, Rig, batch, headers, text, with};
@@ -106,6 +107,75 @@ async fn compiled_code_that_was_damaged_is_made_anew() {
     rig.produce(0, &["through"]).await;
     rig.caught_up("copy").await;
     assert_eq!(rig.values("out").await, ["through"]);
+}
+
+#[tokio::test]
+async fn an_artifact_whose_records_are_damaged_is_stored_again_by_an_upload() {
+    let mut rig = Rig::start().await;
+    rig.wire.must_create("in", 1, &[]).await;
+    rig.deploy(IDENTITY, "copy", json!({})).await;
+    rig.caught_up("copy").await;
+    let data_dir = rig.broker.data_dir().to_owned();
+    rig.broker.stop().await;
+    std::fs::remove_dir_all(data_dir.join("cache/functions")).unwrap();
+    let log = data_dir.join("topics/_tidemill.functions-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    rig.broker.start_again().await;
+    rig.wire = rig.broker.wire().await;
+    rig.produce(0, &["through"]).await;
+    let failing = rig.in_state("copy", "failing").await;
+    let told = failing["last_error"].as_str().unwrap();
+    assert!(told.contains("cannot be read"), "{told}");
+    rig.upload(IDENTITY).await;
+    rig.caught_up("copy").await;
+    assert_eq!(rig.values("out").await, ["through"]);
+    // From the new place alone.
+    rig.broker.stop().await;
+    std::fs::remove_dir_all(data_dir.join("cache/functions")).unwrap();
+    rig.broker.start_again().await;
+    rig.wire = rig.broker.wire().await;
+    rig.produce(0, &["again"]).await;
+    rig.caught_up("copy").await;
+    assert_eq!(rig.values("out").await, ["through", "again"]);
+}
+
+#[tokio::test]
+async fn batches_that_open_to_much_more_go_through() {
+    let mut rig = Rig::start().await;
+    rig.wire.must_create("in", 1, &[]).await;
+    let value = "x".repeat(900_000);
+    let large = |count: usize| {
+        let mut builder = RecordBatchBuilder::new(Compression::Zstd);
+        for _ in 0..count {
+            builder.push(5, None, Some(value.as_bytes()), &Headers::default());
+        }
+        builder.build().expect("a batch")
+    };
+    rig.produce(0, &["before"]).await;
+    rig.wire.must_produce("in", 0, &large(10)).await;
+    rig.produce(0, &["between"]).await;
+    // More than anybody opens.
+    let bomb = large(80);
+    rig.wire.must_produce("in", 0, &bomb).await;
+    rig.produce(0, &["behind"]).await;
+    rig.deploy(IDENTITY, "copy", json!({})).await;
+    rig.caught_up("copy").await;
+    let found = rig.values("out").await;
+    let short: Vec<&str> = found
+        .iter()
+        .filter(|found| **found != value)
+        .map(|found| &**found)
+        .collect();
+    assert_eq!(
+        (short, found.len()),
+        (vec!["before", "between", "behind"], 13)
+    );
+    let letters = rig.all("copy.dlq", 0).await;
+    assert_eq!(headers(&letters[0])["tidemill.dlq.kind"], "batch");
+    assert_eq!(letters.len(), 1);
 }
 
 #[tokio::test]

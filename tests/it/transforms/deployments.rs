@@ -60,6 +60,24 @@ async fn wrong_deployments_are_refused_with_the_reason() {
             "dlq",
         ),
         (
+            json!({ "dlq": "out" }),
+            400,
+            "bad_dead_letters",
+            "out cannot be the topic for dead letters: it is a sink",
+        ),
+        (
+            json!({ "dlq": "in" }),
+            400,
+            "bad_dead_letters",
+            "it is the source",
+        ),
+        (
+            json!({ "sinks": ["t.dlq"] }),
+            400,
+            "bad_dead_letters",
+            "t.dlq cannot be",
+        ),
+        (
             json!({ "from": "yesterday" }),
             400,
             "bad_position",
@@ -128,6 +146,8 @@ async fn wrong_deployments_are_refused_with_the_reason() {
             "{change}: {found_code} {told}"
         );
         assert!(told.contains(said), "{change}: {told}");
+        // Each refusal says what to do next.
+        assert!(!told.ends_with(" / "), "{change}: {told}");
     }
     let (_, transforms) = rig.call("GET", "/v1/transforms", b"").await;
     assert_eq!(transforms, json!([]));

@@ -61,10 +61,14 @@ async fn versions_are_swapped_and_rolled_back_between_records() {
         (409, &json!("no_version")),
         "{answer}"
     );
-    let (status, _) = rig
+    let (status, answer) = rig
         .post("/v1/transforms/t/rollback", &json!({ "version": 9 }))
         .await;
-    assert_eq!(status, 404);
+    assert_eq!(
+        (status, &answer["code"]),
+        (404, &json!("unknown_version")),
+        "{answer}"
+    );
     let versions = rig.status("t").await["versions"].clone();
     assert_eq!(versions.as_array().unwrap().len(), 2);
     assert_eq!(
@@ -110,14 +114,19 @@ async fn a_rewind_begins_again_at_an_offset_or_a_time() {
     rig.deploy(IDENTITY, "t", json!({})).await;
     rig.caught_up("t").await;
     let mut expected: Vec<&str> = vec!["v1", "v2", "v3", "v4"];
-    for (to, again) in [
-        ("2", &["v3", "v4"][..]),
-        ("@4000", &["v4"]),
-        ("start", &["v1", "v2", "v3", "v4"]),
-        ("end", &[]),
+    for (to, offset, again) in [
+        ("2", 2, &["v3", "v4"][..]),
+        ("@4000", 3, &["v4"]),
+        ("start", 0, &["v1", "v2", "v3", "v4"]),
+        ("end", 4, &[]),
+        // Cut at the end of the log.
+        ("99", 4, &[]),
     ] {
-        rig.must_post("/v1/transforms/t/rewind", &json!({ "to": to }))
+        let answer = rig
+            .must_post("/v1/transforms/t/rewind", &json!({ "to": to }))
             .await;
+        let offsets = json!([{ "partition": 0, "offset": offset }]);
+        assert_eq!(answer, json!({ "offsets": offsets }), "{to}");
         expected.extend(again);
         let wire = &mut rig.wire;
         until("the records again", async || {
@@ -168,6 +177,28 @@ async fn a_deleted_transform_is_gone_and_its_name_begins_anew() {
     rig.deploy(IDENTITY, "t", json!({})).await;
     rig.caught_up("t").await;
     assert_eq!(rig.values("out").await, ["a", "b", "a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn what_is_no_request_of_ours_is_refused_as_json() {
+    let rig = started().await;
+    for (method, path, status, code) in [
+        ("GET", "/v1/nonsense", 404, "unknown_path"),
+        ("POST", "/v1/nonsense", 404, "unknown_path"),
+        ("POST", "/v1/transforms/t/fly", 404, "unknown_path"),
+        ("GET", "/v1/transforms/t/pause/now", 404, "unknown_path"),
+        ("PUT", "/v1/transforms", 405, "method_not_allowed"),
+        ("GET", "/v1/transforms/t/pause", 405, "method_not_allowed"),
+        ("GET", "/v1/functions/0123456789", 405, "method_not_allowed"),
+        ("POST", "/v1/tier", 405, "method_not_allowed"),
+    ] {
+        let (found, answer) = rig.call(method, path, b"").await;
+        assert_eq!(
+            (found, &answer["code"]),
+            (status, &json!(code)),
+            "{method} {path}: {answer}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -111,6 +111,11 @@ async fn the_policies_skip_and_stop_do_what_they_say() {
         status["last_error"].as_str().unwrap().contains("offset 1"),
         "{status}"
     );
+    let created_at = status["created_at_ms"].as_i64();
+    assert!(
+        status["last_error_at_ms"].as_i64() >= created_at,
+        "{status}"
+    );
     assert_eq!(rig.values("out").await, ["a"]);
     // A record that the function refuses in the middle of a frame, too.
     let wanted = json!({ "on_error": "stop", "source": "fails", "sinks": ["before"] });

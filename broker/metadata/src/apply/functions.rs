@@ -11,8 +11,13 @@ pub(super) fn add(
     function: &FunctionImage,
 ) -> Result<Outcome, Rejection> {
     check(function)?;
-    // The id is the content: who has the same id has the same bytes, wherever they were stored this time.
-    if image.functions.contains_key(&function.id) {
+    // The id is the content: who has the same id has the same bytes, and where they were stored last they can be read.
+    if let Some(known) = image.functions.get(&function.id) {
+        let again = FunctionImage {
+            chunks: function.chunks,
+            ..FunctionImage::clone(known)
+        };
+        image.functions.insert_mut(function.id, Arc::new(again));
         return Ok(Outcome::Done);
     }
     if image.functions.size() >= FUNCTIONS_MAX {

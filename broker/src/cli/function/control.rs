@@ -2,15 +2,15 @@
 
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::super::api::Api;
+use super::super::api::{self, Api};
 use super::super::exit::{Failure, command};
 use super::super::http::escaped;
-use super::super::output::OutputArgs;
+use super::super::output::{OutputArgs, Table};
 use super::super::position::Position;
 use super::wire::{FUNCTIONS, transform, transform_failure, transform_path};
-use crate::transform::FunctionStatus;
+use crate::transform::{FunctionStatus, PartitionOffset, Rewound};
 
 /// A change.
 pub(super) enum Control {
@@ -32,6 +32,9 @@ struct Changed {
     name: String,
     state: String,
     version: u32,
+    /// Where it goes on after a rewind: the broker cuts what was asked for at the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offsets: Option<Vec<PartitionOffset>>,
 }
 
 pub(super) async fn run(
@@ -49,12 +52,24 @@ pub(super) async fn run(
         } => ("rollback", json!({ "version": version })),
         Control::Rewind { to } => ("rewind", json!({ "to": to })),
     };
-    change(name, verb, &body, api).await?;
+    let path = format!("{}/{verb}", transform_path(name));
+    let answer = match api.post(&path, &body).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let failure = transform_failure(api, name, error).await;
+            return Err(failure.trying(format!("cannot {verb} {name}")));
+        }
+    };
+    let offsets = match control {
+        Control::Rewind { .. } => Some(api::read::<Rewound>(&answer)?.offsets),
+        _ => None,
+    };
     let details = transform(api, name).await?.status;
     let changed = Changed {
         name: details.name,
         state: details.state,
         version: details.version,
+        offsets,
     };
     output.print(&changed, |changed| {
         let Changed { name, version, .. } = changed;
@@ -62,17 +77,21 @@ pub(super) async fn run(
             Control::Pause => format!("paused {name}\n"),
             Control::Resume => format!("resumed {name}\n"),
             Control::Rollback { .. } => format!("rolled {name} back to version {version}\n"),
-            Control::Rewind { to } => format!("{name} goes on at {to}\n"),
+            Control::Rewind { .. } => rewound_text(changed),
         }
     })
 }
 
-async fn change(name: &str, verb: &str, body: &Value, api: Api<'_>) -> Result<(), Failure> {
-    let path = format!("{}/{verb}", transform_path(name));
-    match api.post(&path, body).await {
-        Ok(_) => Ok(()),
-        // A rollback to a version that there is none of is told by the broker, and no mistyped name.
-        Err(error) => Err(transform_failure(api, name, error).await),
+fn rewound_text(changed: &Changed) -> String {
+    match changed.offsets.as_deref().unwrap_or_default() {
+        [only] => format!("{} goes on at offset {}\n", changed.name, only.offset),
+        several => {
+            let mut table = Table::new(["PARTITION", "GOES_ON_AT"]);
+            for line in several {
+                table.row([line.partition.to_string(), line.offset.to_string()]);
+            }
+            table.render()
+        }
     }
 }
 
@@ -114,13 +133,17 @@ pub(super) async fn delete(
     let deleted = match (&args.name, &args.function) {
         (Some(name), _) => {
             if let Err(error) = api.delete(&transform_path(name)).await {
-                return Err(transform_failure(api, name, error).await);
+                let failure = transform_failure(api, name, error).await;
+                return Err(failure.trying(format!("cannot delete {name}")));
             }
             Deleted::Transform(name.clone())
         }
         (None, Some(digits)) => {
-            let id = function_id(api, digits).await?;
-            api.delete(&format!("{FUNCTIONS}/{}", escaped(&id))).await?;
+            let cannot =
+                |failure: Failure| failure.trying(format!("cannot delete function {digits}"));
+            let id = function_id(api, digits).await.map_err(cannot)?;
+            let deleted = api.delete(&format!("{FUNCTIONS}/{}", escaped(&id))).await;
+            deleted.map_err(|error| cannot(error.into()))?;
             Deleted::Function(id)
         }
         (None, None) => unreachable!("clap asks for one of them"),
@@ -145,10 +168,13 @@ async fn function_id(api: Api<'_>, digits: &str) -> Result<String, Failure> {
     let mut meant = ids.filter(|id| id.starts_with(digits));
     match (meant.next(), meant.next()) {
         (Some(id), None) => Ok(id),
-        (Some(_), Some(_)) => Err(Failure::new(format!(
-            "more than one function's id begins with {digits}"
-        ))
-        .next("give more digits of it")),
+        (Some(_), Some(_)) => {
+            Err(
+                Failure::new(format!("more than one function's id begins with {digits}")).next(
+                    format!("give more digits of it: {}", command("fn list --functions")),
+                ),
+            )
+        }
         (None, _) => Err(
             Failure::new(format!("no function's id begins with {digits}"))
                 .next(command("fn list --functions")),
@@ -159,6 +185,23 @@ async fn function_id(api: Api<'_>, digits: &str) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rewind_says_where_it_went() {
+        let offset = |partition, offset| PartitionOffset { partition, offset };
+        let text = |offsets: Vec<PartitionOffset>| {
+            rewound_text(&Changed {
+                name: "f".to_owned(),
+                state: "running".to_owned(),
+                version: 1,
+                offsets: Some(offsets),
+            })
+        };
+        assert_eq!(text(vec![offset(0, 4)]), "f goes on at offset 4\n");
+        let two = text(vec![offset(0, 4), offset(1, 17)]);
+        assert_eq!(two.lines().count(), 3, "{two}");
+        assert!(two.contains("17"), "{two}");
+    }
 
     #[test]
     fn a_transform_goes_on_where_every_partition_has_a_place() {

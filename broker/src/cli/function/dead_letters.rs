@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
-use tidemill_client::{Client, NewRecord, Producer, ProducerConfig, TopicView};
+use tidemill_client::{Client, ClientError, NewRecord, Producer, ProducerConfig, TopicView};
 use tidemill_records::{Headers, PartitionId, Record, RecordHeader, TopicPartition};
 
 use super::super::ClientArgs;
@@ -102,6 +102,9 @@ pub(super) async fn run(
         );
     };
     let kafka = client.client();
+    if let Err(ClientError::UnknownTopic { .. }) = kafka.topic(&topic).await {
+        return Err(no_topic(&args.name, &topic));
+    }
     let reading = Reading {
         topic: &topic,
         partition: None,
@@ -117,6 +120,14 @@ pub(super) async fn run(
         true => replay(args, &kafka, &topic, &mut letters, output).await,
         false => list(args, &topic, &mut letters, output).await,
     }
+}
+
+fn no_topic(name: &str, topic: &str) -> Failure {
+    Failure::new(format!(
+        "the dead letter topic {topic} of {name} does not exist"
+    ))
+    .cause("it was deleted, and the dead letters in it; the transform waits for it at the next one")
+    .next(command(&format!("topic create {topic}")))
 }
 
 /// The dead letters of one transform: several may share a topic.
@@ -201,7 +212,13 @@ async fn list(
             count += 1;
         }
     }
-    note(&format!("{} in {topic}", counted(count, "dead letter")))?;
+    // Behind a limit nobody has looked.
+    let more = match letters.left {
+        0 => "; --limit leaves out what may come behind",
+        _ => "",
+    };
+    let count_text = counted(count, "dead letter");
+    note(&format!("{count_text} of {} in {topic}{more}", args.name))?;
     if count > 0 {
         let replay = command(&format!("fn dlq {} --replay", args.name));
         note(&format!("next:  {replay}"))?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::super::api::{self, Api, ApiError};
+use super::super::api::{self, Api};
 use super::super::exit::{Failure, command};
 use super::super::http::escaped;
 use super::super::output::{OutputArgs, human_bytes, note};
@@ -167,13 +167,16 @@ pub(super) async fn deploy(
         backoff_ms: args.backoff_ms,
         limits,
     };
-    let answer = api.post(TRANSFORMS, &deployment).await?;
+    let answer = api.post(TRANSFORMS, &deployment).await.map_err(|error| {
+        Failure::from(error).trying(format!("cannot deploy {}", deployment.name))
+    })?;
     let deployed: Deployed = api::read(&answer)?;
     output.print(&deployed, deployed_text)?;
     let describe = command(&format!("fn describe {}", deployed.name));
     note(&format!("next:  {describe}"))?;
     if let Some(sink) = deployment.sinks.first() {
-        note(&format!("next:  {}", command(&format!("consume {sink}"))))?;
+        let consume = command(&format!("consume {sink} --from start"));
+        note(&format!("next:  {consume}"))?;
     }
     Ok(())
 }
@@ -238,11 +241,11 @@ async fn store(path: &Path, label: Option<&str>, api: Api<'_>) -> Result<Functio
     let of_file = of_file.map(|name| name.to_string_lossy().into_owned());
     let label = label.map(str::to_owned).or(of_file).unwrap_or_default();
     let target = format!("{FUNCTIONS}?label={}", escaped(&label));
-    match api.post_bytes(&target, "application/wasm", &bytes).await {
-        Ok(answer) => Ok(api::read(&answer)?),
-        Err(error @ ApiError::Refused(_)) => Err(Failure::from(error).about(path.display())),
-        Err(error) => Err(error.into()),
-    }
+    let answer = api.post_bytes(&target, "application/wasm", &bytes).await;
+    let answer = answer.map_err(|error| {
+        Failure::from(error).trying(format!("cannot upload {}", path.display()))
+    })?;
+    Ok(api::read(&answer)?)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use tidemill_storage::clock::{Clock, SystemClock};
+
 use super::super::api::Api;
 use super::super::exit::Failure;
 use super::super::output::{OutputArgs, Table, pairs, printable};
@@ -13,7 +15,8 @@ use crate::transform::{TaskStatus, TransformDetails, VersionStatus};
 
 pub(super) async fn describe(name: &str, api: Api<'_>, output: OutputArgs) -> Result<(), Failure> {
     let details = transform(api, name).await?;
-    output.print(&details, describe_text)
+    let now_ms = SystemClock::new().now_ms();
+    output.print(&details, |details| describe_text(details, now_ms))
 }
 
 pub(super) async fn versions(name: &str, api: Api<'_>, output: OutputArgs) -> Result<(), Failure> {
@@ -21,13 +24,17 @@ pub(super) async fn versions(name: &str, api: Api<'_>, output: OutputArgs) -> Re
     output.print(&details.versions, |versions| versions_text(versions))
 }
 
-fn describe_text(details: &TransformDetails) -> String {
+fn describe_text(details: &TransformDetails, now_ms: i64) -> String {
     let transform = &details.status;
     let or_dash = |text: Option<&str>| text.map_or("-".to_owned(), printable);
+    let mut last_error = or_dash(transform.last_error.as_deref());
+    if let Some(at_ms) = transform.last_error_at_ms {
+        last_error += &format!(" ({} ago)", age(now_ms - at_ms));
+    }
     let mut text = pairs(&[
         ("name", transform.name.clone()),
         ("state", transform.state.clone()),
-        ("last_error", or_dash(transform.last_error.as_deref())),
+        ("last_error", last_error),
         ("version", transform.version.to_string()),
         ("function", transform.function.clone()),
         ("source", transform.source.clone()),
@@ -53,6 +60,16 @@ fn describe_text(details: &TransformDetails) -> String {
     text.push('\n');
     text += &versions_text(&details.versions);
     text
+}
+
+/// In the largest unit that fits. What another machine's clock puts into the future is now.
+fn age(ms: i64) -> String {
+    match ms.max(0) / 1_000 {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds @ ..7_200 => format!("{} min", seconds / 60),
+        seconds @ ..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
 }
 
 fn tasks_text(tasks: &[TaskStatus]) -> String {
@@ -109,5 +126,23 @@ fn settings<V: Display>(settings: &BTreeMap<String, V>) -> String {
     match settings.collect::<Vec<_>>().join(" ") {
         none if none.is_empty() => "-".to_owned(),
         some => printable(&some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_told_in_a_unit_that_fits() {
+        for (ms, told) in [
+            (-5_000, "0 s"),
+            (1_999, "1 s"),
+            (180_000, "3 min"),
+            (7_200_000, "2 h"),
+            (3 * 86_400_000, "3 d"),
+        ] {
+            assert_eq!(age(ms), told);
+        }
     }
 }

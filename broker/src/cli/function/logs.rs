@@ -16,8 +16,8 @@ use super::super::stop::Stop;
 use super::reader::{Found, Reader, Reading};
 use super::wire::transform;
 use crate::timestamp::format_timestamp;
+use crate::transform::FUNCTION_LOGS_TOPIC;
 
-const LOGS_TOPIC: &str = "_tidemill.function_logs";
 /// How often to look whether a topic that is followed has come.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -106,7 +106,7 @@ async fn open(args: &LogsArgs, client: &Arc<Client>) -> Result<Option<Reader>, F
         false => Position::Start,
     });
     loop {
-        match client.topic(LOGS_TOPIC).await {
+        match client.topic(FUNCTION_LOGS_TOPIC).await {
             Ok(_) => break,
             Err(ClientError::UnknownTopic { .. }) if args.follow => {
                 from = Position::Start;
@@ -117,7 +117,7 @@ async fn open(args: &LogsArgs, client: &Arc<Client>) -> Result<Option<Reader>, F
         }
     }
     let reading = Reading {
-        topic: LOGS_TOPIC,
+        topic: FUNCTION_LOGS_TOPIC,
         partition: None,
         from,
         follow: args.follow,
@@ -165,7 +165,7 @@ mod tests {
     fn only_the_lines_of_the_transform_are_shown() {
         let value = r#"{"level":"warn","message":"a\nb","transform":"f","version":2,"partition":1,"dropped":3}"#;
         let found = |key: &'static str, value: &'static str| Found {
-            partition: TopicPartition::new(LOGS_TOPIC, PartitionId(0)),
+            partition: TopicPartition::new(FUNCTION_LOGS_TOPIC, PartitionId(0)),
             record: Record {
                 offset: Offset(0),
                 timestamp: 0,

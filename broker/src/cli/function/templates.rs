@@ -28,6 +28,7 @@ pub(super) enum Language {
 pub(super) const NAME: &str = "{{name}}";
 
 const RUST: &[File] = files!("functions/templates/rust":
+    ".gitignore",
     "Cargo.toml",
     "README.md",
     "expected.ndjson",
@@ -62,6 +63,7 @@ const RUST_SDK: &[File] = files!("wasm-sdk":
     "src/wire.rs",
 );
 const C: &[File] = files!("functions/templates/c":
+    ".gitignore",
     "Makefile",
     "README.md",
     "expected.ndjson",
@@ -70,6 +72,7 @@ const C: &[File] = files!("functions/templates/c":
 );
 const C_SDK: &[File] = files!("wasm-sdk/c": "tidemill.h");
 const JAVASCRIPT: &[File] = files!("functions/templates/javascript":
+    ".gitignore",
     "README.md",
     "build.js",
     "expected.ndjson",
@@ -142,7 +145,7 @@ mod tests {
                 .flat_map(|(_, files)| *files)
                 .collect();
             assert!(files.iter().any(|(_, text)| text.contains(NAME)));
-            for name in ["fixtures.ndjson", "expected.ndjson"] {
+            for name in [".gitignore", "fixtures.ndjson", "expected.ndjson"] {
                 assert!(files.iter().any(|(path, _)| *path == name), "{language:?}");
             }
         }

@@ -63,17 +63,15 @@ pub(super) async fn transform(api: Api<'_>, name: &str) -> Result<TransformDetai
 
 /// An error about a transform, with the name that may have been meant.
 pub(super) async fn transform_failure(api: Api<'_>, name: &str, error: ApiError) -> Failure {
-    if !error.is_not_found() {
+    if !error.has_code("unknown_transform") {
         return error.into();
     }
     let known: Vec<TransformStatus> = api.get(TRANSFORMS).await.unwrap_or_default();
     let names = known.iter().map(|transform| transform.name.as_str());
+    let failure = Failure::new(format!("there is no transform {name}"));
     match nearest(name, names) {
-        Some(meant) if !error.hints(meant) => {
-            Failure::from(error).next(format!("did you mean {meant}?"))
-        }
-        Some(_) => error.into(),
-        None => Failure::from(error).next(command("fn list")),
+        Some(meant) => failure.next(format!("did you mean {meant}?")),
+        None => failure.next(command("fn list")),
     }
 }
 

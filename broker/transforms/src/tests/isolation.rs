@@ -41,6 +41,23 @@ fn one_bad_record_in_a_frame_fails_alone() {
 }
 
 #[test]
+fn a_record_that_loops_costs_the_time_of_two_calls() {
+    let rig = Rig::new();
+    let mut hostile = rig.runner(HOSTILE, &[], quick());
+    let records = records(1_000, &[(700, "loop")]);
+    let (mut at, mut in_vain) = (0, 0);
+    let fault = loop {
+        let step = hostile.step(&records[at..]).unwrap();
+        at += step.taken;
+        in_vain += u32::from(step.taken == 0);
+        if let Some(fault) = step.fault {
+            break fault;
+        }
+    };
+    assert_eq!((at, in_vain, fault.kind()), (701, 1, "time"));
+}
+
+#[test]
 fn neighbours_and_frames_full_of_bad_records_are_taken_apart() {
     let rig = Rig::new();
     check(

@@ -9,7 +9,7 @@ use super::*;
 use crate::codec::{DecodeError, Reader};
 use crate::command::{Command, FunctionFault};
 use crate::image::FunctionImage;
-use crate::image::{Carrier, OnError, codec};
+use crate::image::{ArtifactChunks, Carrier, OnError, codec};
 use crate::limits::*;
 use crate::names::TransformNameFault;
 use crate::testing::transforms::{cluster, deployment, function, function_id};
@@ -85,17 +85,28 @@ fn deployed() -> History {
 }
 
 #[test]
-fn a_function_that_is_known_stays_as_it_is() {
+fn a_function_that_is_known_stays_as_it_is_but_for_its_place() {
     let mut history = cluster();
     let elsewhere = FunctionImage {
         label: "again".into(),
         carrier: Carrier::Component,
+        chunks: ArtifactChunks {
+            first: Offset(700),
+            ..function(1).chunks
+        },
         ..function(1)
     };
     for again in [function(1), elsewhere] {
+        let chunks = again.chunks;
         assert_eq!(history.ok(Command::AddFunction(again)), Outcome::Done);
         let known = history.image.function(function_id(1)).expect("known");
-        assert_eq!(**known, function(1));
+        assert_eq!(
+            **known,
+            FunctionImage {
+                chunks,
+                ..function(1)
+            }
+        );
     }
     assert_eq!(history.image.functions().len(), 3);
 }

@@ -35,7 +35,7 @@ struct Built {
     carrier: &'static str,
 }
 
-/// What a function is written in, by the files of its project.
+/// What a function is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Language {
     Rust,
@@ -81,23 +81,38 @@ pub(super) fn build(directory: &Path, install_toolchain: bool) -> Result<PathBuf
     Ok(from_here(artifact))
 }
 
+/// As `fn new` makes projects: what builds one stands beside the SDK of its language. Anything else may be no function,
+/// and nothing of it is run.
 fn language(directory: &Path) -> Result<Language, Failure> {
     let has = |name: &str| directory.join(name).is_file();
-    if has("Cargo.toml") {
+    if manifest(directory)?.contains("tidemill-sdk") {
         return Ok(Language::Rust);
     }
-    if has("package.json") {
+    if has("package.json") && has("tidemill.js") {
         return Ok(Language::JavaScript);
     }
-    if has("Makefile") || !files(directory, "c")?.is_empty() {
+    if has("Makefile") && has("tidemill.h") {
         return Ok(Language::C);
     }
     Err(Failure::new(format!(
         "{} is no project of a function",
         directory.display()
     ))
-    .cause("it has no Cargo.toml, package.json, Makefile or .c file")
-    .next(command("fn new NAME")))
+    .cause(
+        "a project has a Cargo.toml that names tidemill-sdk, a package.json beside tidemill.js, \
+         or a Makefile beside tidemill.h",
+    )
+    .next(command("fn new NAME"))
+    .next("or build it yourself, and give the .wasm file with --artifact"))
+}
+
+/// What Cargo.toml says; nothing where there is none.
+fn manifest(directory: &Path) -> Result<String, Failure> {
+    match std::fs::read_to_string(directory.join("Cargo.toml")) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(Failure::new("cannot read Cargo.toml").because(&error)),
+    }
 }
 
 /// The files of a directory whose names end so, sorted.
@@ -162,14 +177,21 @@ mod tests {
     #[allow(clippy::disallowed_methods, reason = "files of a test")]
     fn a_language_is_known_by_its_files() {
         let directory = tempfile::tempdir().unwrap();
-        let failure = language(directory.path()).unwrap_err();
-        assert!(failure.mentions("no project"));
-        for (file, expected) in [
-            ("function.c", Language::C),
-            ("package.json", Language::JavaScript),
-            ("Cargo.toml", Language::Rust),
+        let write = |file: &str, text: &str| {
+            std::fs::write(directory.path().join(file), text).unwrap();
+        };
+        // What builds other programs, too.
+        for file in ["function.c", "Makefile", "package.json", "Cargo.toml"] {
+            let failure = language(directory.path()).unwrap_err();
+            assert!(failure.mentions("no project") && failure.proposes("fn new"));
+            write(file, "");
+        }
+        for (file, text, expected) in [
+            ("tidemill.h", "", Language::C),
+            ("tidemill.js", "", Language::JavaScript),
+            ("Cargo.toml", "tidemill-sdk = {}", Language::Rust),
         ] {
-            std::fs::write(directory.path().join(file), "").unwrap();
+            write(file, text);
             assert_eq!(language(directory.path()).unwrap(), expected);
         }
     }

@@ -3,24 +3,29 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::super::super::output::printable;
 use super::difference::{Difference, differences, document, shown};
 
 /// Pairs of lines that are compared to find the longest common run; beyond it, line stands against line.
 const PAIRS_MAX: usize = 4_000_000;
+/// What a person is shown of each kind; the other formats have all.
+pub(super) const SHOWN_MAX: usize = 50;
 
-/// Where the lines are not as expected. Numbers count lines from 0.
+/// Where the lines are not as expected. Numbers count expected lines from 1.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Mismatch {
     /// Expected, and something else came.
     Other {
-        expected: usize,
+        line: usize,
+        expected: Value,
+        came: Value,
         differences: Vec<Difference>,
     },
     /// Expected, and nothing came.
-    Missing { expected: usize },
+    Missing { line: usize, expected: Value },
     /// Came, before the expected line of this number.
-    Unexpected { before: usize, came: usize },
+    Unexpected { before: usize, came: Value },
 }
 
 /// All mismatches, in order.
@@ -44,17 +49,23 @@ fn gap(
     mismatches: &mut Vec<Mismatch>,
 ) {
     let pairs = (e_end - e).min(c_end - c);
-    mismatches.extend((0..pairs).map(|at| Mismatch::Other {
-        expected: e + at,
-        differences: differences(
-            &expected[e + at],
-            &narrowed(&expected[e + at], &came[c + at]),
-        ),
+    mismatches.extend((0..pairs).map(|at| {
+        let (expected, came) = (&expected[e + at], &came[c + at]);
+        Mismatch::Other {
+            line: e + at + 1,
+            differences: differences(expected, &narrowed(expected, came)),
+            expected: expected.clone(),
+            came: came.clone(),
+        }
     }));
-    mismatches.extend((e + pairs..e_end).map(|expected| Mismatch::Missing { expected }));
-    mismatches.extend((c + pairs..c_end).map(|came| Mismatch::Unexpected {
-        before: e_end,
-        came,
+    mismatches.extend((e + pairs..e_end).map(|at| Mismatch::Missing {
+        line: at + 1,
+        expected: expected[at].clone(),
+    }));
+    let more = came[c + pairs..c_end].iter();
+    mismatches.extend(more.map(|came| Mismatch::Unexpected {
+        before: e_end + 1,
+        came: came.clone(),
     }));
 }
 
@@ -133,32 +144,32 @@ fn object(headers: &[Value]) -> Option<Value> {
 }
 
 /// What there is to mend, for a person. `file` is the name of the expectation.
-pub(super) fn text(
-    mismatches: &[Mismatch],
-    expected: &[Value],
-    came: &[Value],
-    file: &str,
-) -> String {
-    const SHOWN_MAX: usize = 50;
+pub(super) fn text(mismatches: &[Mismatch], file: &str) -> String {
     let mut text = String::new();
     for mismatch in mismatches.iter().take(SHOWN_MAX) {
         match mismatch {
             Mismatch::Other {
+                line,
                 expected,
+                came,
                 differences,
             } => {
-                text += &format!("{file}:{}: something else came out\n", expected + 1);
-                for difference in differences {
-                    text += &format!("    {}\n", difference.text());
+                text += &format!("{file}:{line}: something else came out\n");
+                // Where an output was expected, why there is none says more than that all its fields are missing.
+                match failure(came).filter(|_| expected.get("failed").is_none()) {
+                    Some(failure) => text += &format!("    {failure}\n"),
+                    None => differences
+                        .iter()
+                        .for_each(|difference| text += &format!("    {}\n", difference.text())),
                 }
             }
-            Mismatch::Missing { expected: at } => {
-                let line = shown(expected.get(*at));
-                text += &format!("{file}:{}: did not come out\n  - {line}\n", at + 1);
+            Mismatch::Missing { line, expected } => {
+                let expected = shown(Some(expected));
+                text += &format!("{file}:{line}: did not come out\n  - {expected}\n");
             }
-            Mismatch::Unexpected { before, came: at } => {
-                let line = shown(came.get(*at));
-                text += &format!("{file}:{}: came out before it\n  + {line}\n", before + 1);
+            Mismatch::Unexpected { before, came } => {
+                let came = failure(came).unwrap_or_else(|| shown(Some(came)));
+                text += &format!("{file}:{before}: came out before it\n  + {came}\n");
             }
         }
     }
@@ -166,6 +177,20 @@ pub(super) fn text(
         0 => text,
         more => text + &format!("and {more} more\n"),
     }
+}
+
+/// Why a record has no outputs, if that is what a line says.
+pub(super) fn failure(line: &Value) -> Option<String> {
+    let failed = line.get("failed")?;
+    let kind = failed.get("kind")?.as_str()?;
+    let error = failed.get("error")?.as_str()?;
+    let code = failed.get("code").and_then(Value::as_u64);
+    let code = code.map_or(String::new(), |code| format!(" {code}"));
+    let record = line.get("record").and_then(Value::as_u64)?;
+    Some(format!(
+        "record {record}: {kind}{code}: {}",
+        printable(error)
+    ))
 }
 
 #[cfg(test)]
@@ -215,11 +240,17 @@ mod tests {
         let came = [line(0, "a"), line(0, "x"), line(1, "b"), line(2, "c")];
         assert_eq!(
             compare(&expected, &came),
-            [Mismatch::Unexpected { before: 1, came: 1 }]
+            [Mismatch::Unexpected {
+                before: 2,
+                came: line(0, "x")
+            }]
         );
         assert_eq!(
             compare(&came, &expected),
-            [Mismatch::Missing { expected: 1 }]
+            [Mismatch::Missing {
+                line: 2,
+                expected: line(0, "x")
+            }]
         );
     }
 
@@ -228,11 +259,28 @@ mod tests {
         let expected = [line(0, "a"), line(1, "b"), line(2, "c")];
         let came = [line(0, "a"), line(1, "B"), line(2, "c")];
         let mismatches = compare(&expected, &came);
-        let text = text(&mismatches, &expected, &came, "e.ndjson");
         assert_eq!(
-            text,
+            text(&mismatches, "e.ndjson"),
             "e.ndjson:2: something else came out\n    value: \"b\" -> \"B\"\n"
         );
+        let told = serde_json::to_value(&mismatches).unwrap();
+        assert_eq!(told[0]["other"]["expected"], expected[1]);
+        assert_eq!(told[0]["other"]["came"], came[1]);
+    }
+
+    #[test]
+    fn a_record_that_failed_says_why() {
+        let failed = json!({"kind": "failed", "code": 9, "error": "no delay"});
+        let failed = json!({"record": 1, "failed": failed});
+        let mismatches = compare(&[line(1, "b")], std::slice::from_ref(&failed));
+        assert_eq!(
+            text(&mismatches, "e.ndjson"),
+            "e.ndjson:1: something else came out\n    record 1: failed 9: no delay\n"
+        );
+        let told = serde_json::to_value(&mismatches).unwrap();
+        assert_eq!(told[0]["other"]["came"]["failed"]["error"], "no delay");
+        let text = text(&compare(&[], &[failed]), "e.ndjson");
+        assert!(text.contains("  + record 1: failed 9: no delay"), "{text}");
     }
 
     #[test]
@@ -240,7 +288,10 @@ mod tests {
         assert_eq!(compare(&[], &[]), []);
         assert_eq!(
             compare(&[line(0, "a")], &[]),
-            [Mismatch::Missing { expected: 0 }]
+            [Mismatch::Missing {
+                line: 1,
+                expected: line(0, "a")
+            }]
         );
     }
 }

@@ -15,7 +15,7 @@ use super::super::super::input::Lines;
 use super::super::super::output::{OutputArgs, counted, note};
 use super::super::super::record_json::parse;
 use super::engine::Engine;
-use super::expectation;
+use super::expectation::{self, SHOWN_MAX, failure};
 use super::outcome::{Failed, Outcome, OutputLine};
 
 /// Longest line of a file.
@@ -84,14 +84,18 @@ pub(super) async fn run(
             meet(path, &came, output).await?;
         }
     }
-    let failed = lines
-        .iter()
-        .filter(|line| line.value.get("failed").is_some());
-    match failed.count() {
+    let failed = lines.iter().filter_map(|line| failure(&line.value));
+    let failed: Vec<String> = failed.collect();
+    if expect.is_some() {
+        // Without a file to hold them against they stand on stdout already.
+        let mut shown = failed.iter().take(SHOWN_MAX);
+        shown.try_for_each(|failure| note(failure))?;
+    }
+    match failed.len() {
         0 => Ok(()),
-        failed => Ok(note(&format!(
+        count => Ok(note(&format!(
             "{} failed",
-            counted(failed as u64, "record")
+            counted(count as u64, "record")
         ))?),
     }
 }
@@ -186,7 +190,7 @@ async fn meet(path: &Path, came: &[Value], output: OutputArgs) -> Result<(), Fai
     }
     let name = path.display().to_string();
     output.print(&mismatches, |mismatches| {
-        expectation::text(mismatches, &expected, came, &name)
+        expectation::text(mismatches, &name)
     })?;
     let places = counted(mismatches.len() as u64, "place");
     Err(
