@@ -142,6 +142,15 @@ impl Commits {
     }
 }
 
+impl Drop for Commits {
+    /// A task that ends by panic leaves no commit behind that could overtake those of its next life.
+    fn drop(&mut self) {
+        if let Some(commit) = self.under_way.take() {
+            commit.abort();
+        }
+    }
+}
+
 impl Place {
     async fn commit(&self, written: &mut Uncommitted, position: Position) -> Result<(), Trouble> {
         written.durable(&self.broker).await?;

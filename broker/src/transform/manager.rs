@@ -99,6 +99,12 @@ impl Manager {
             handle.wanted.send_replace(None);
             handle.is_ending = true;
         }
+        // Those that panicked, and were not wanted any more when that was known.
+        for (key, _) in self.broker.transforms.tasks.all() {
+            if is_gone(&key) && !self.tasks.contains_key(&key) {
+                self.broker.transforms.tasks.end(&key);
+            }
+        }
     }
 
     /// Makes sure that a task runs, and knows what is wanted of it.

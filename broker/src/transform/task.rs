@@ -407,7 +407,8 @@ impl Life<'_> {
             return Ok(Some(ended));
         }
         self.next = next;
-        Ok(None)
+        self.commits.keep_up(self.position()).await?;
+        Ok(self.is_over()?.then_some(Ended::Changed))
     }
 
     async fn step(

@@ -306,10 +306,13 @@ impl ClassicGroup {
             .get_mut(&id)
             .expect("checked above")
             .answer_join(reply);
+        // Its session may have ended while it waited for the answer.
         if failed {
             self.set_terms(&id, replacement.terms_before);
             self.replace_static(&id, replacement.member_id_before.clone());
             self.schedule_session(turn, &replacement.member_id_before);
+        } else {
+            self.schedule_session(turn, &id);
         }
     }
 

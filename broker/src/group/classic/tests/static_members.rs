@@ -34,6 +34,24 @@ fn comes_back_to_a_stable_group_without_a_rebalance() {
 }
 
 #[test]
+fn has_a_session_again_when_it_ended_while_the_new_id_was_stored() {
+    let mut rig = Rig::new();
+    let alone = [Client::new("a").instance("i")];
+    rig.stable(&alone);
+    let back = rig.join(&alone[0]);
+    rig.advance(seconds(60));
+    rig.store(Ok(()));
+    assert!(back.now().is_ok());
+    assert_eq!(rig.group.state(), GroupState::Stable);
+    // It says nothing any more.
+    rig.advance(seconds(60));
+    rig.store_all();
+    rig.advance(seconds(60));
+    rig.store_all();
+    assert_eq!(rig.group.state(), GroupState::Empty);
+}
+
+#[test]
 fn former_self_is_fenced() {
     let mut rig = Rig::new();
     let ids = rig.stable(&pair());
