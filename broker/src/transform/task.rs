@@ -1,7 +1,8 @@
 //! One task: one partition of a transform's source, from its committed offset on.
 //!
 //! The order is what makes it at-least-once: outputs are appended, then they are durable, then the offset behind their records is
-//! committed. A version is swapped only after a commit, so that every record between two commits went through one version.
+//! committed. A version is swapped only after a commit, so that every record between two commits went through one version; where that
+//! commit fails, the records since the one before go through the next version too.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

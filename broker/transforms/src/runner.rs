@@ -139,7 +139,7 @@ impl Runner {
     ///
     /// A frame that fails is cut in half (or just before the record that the guest says it was working on) until the rest goes
     /// through or one record is left, so that nothing is passed over and nothing twice. One that ran out of its time is taken
-    /// record by record.
+    /// record by record, unless the guest says which it was.
     pub async fn run(&mut self, records: &[Record], stamped: TimestampType) -> Result<Step, Fault> {
         let whole = fitting(records);
         let search = self.search.take().filter(|search| search.among <= whole);

@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_millis(1);
 const IDLE_TICKS: u32 = 100;
 /// How far a share that wakes up is put ahead of those that have been running.
 const WAKE_BONUS_NS: u64 = 4_000_000;
-/// Those that run give way at once to who is so far ahead of them: less is not worth that all of them stop.
+/// Those that run give way at once to who has used so much less: a smaller difference is not worth that all of them stop.
 const PREEMPT_NS: u64 = 2_000_000;
 
 thread_local! {
