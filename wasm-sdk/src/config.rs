@@ -102,6 +102,9 @@ impl Config {
         };
         match self.entries.iter().find(|(name, _)| !known(name)) {
             None => Ok(()),
+            Some((name, _)) if keys.is_empty() => Err(Failure::configuration(format!(
+                "the key `{name}` is unknown; there are none"
+            ))),
             Some((name, _)) => Err(Failure::configuration(format!(
                 "the key `{name}` is unknown; there are {}",
                 keys.join(", ")

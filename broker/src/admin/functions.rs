@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::json;
 use tidemill_metadata::MetadataLog;
 
-use super::{Answer, body, json, no_method, no_path, refused};
+use super::{Answer, READ, body, json, no_method, no_path, refused};
 use crate::broker::Broker;
 use crate::transform::{
-    ControlError, FunctionStatus, Rewound, TransformDetails, TransformStatus, stock,
+    ControlError, FunctionStatus, Rewound, TransformDetails, TransformStatus, Transforms, stock,
 };
 
 #[derive(Deserialize)]
@@ -29,7 +29,11 @@ struct Rewind {
 /// Answers what lies below `/v1/functions` and `/v1/transforms`; none for any other path.
 pub(super) async fn answer(broker: &Arc<Broker>, request: Request<Incoming>) -> Option<Answer> {
     let path = request.uri().path().to_owned();
-    let mut segments = path.strip_prefix("/v1/")?.split('/');
+    let below = path.strip_prefix("/v1/")?;
+    if below.split('/').any(str::is_empty) {
+        return None;
+    }
+    let mut segments = below.split('/');
     let (kind, name, action) = (segments.next()?, segments.next(), segments.next());
     let name = name.map(unescaped);
     let name = name.as_deref();
@@ -49,8 +53,13 @@ async fn functions(
     name: Option<&str>,
 ) -> Answered {
     Ok(match (request.method(), name) {
-        (&Method::GET, None) => json(StatusCode::OK, &FunctionStatus::all(broker)),
-        (&Method::GET, Some("stock")) => json(StatusCode::OK, &stocks()),
+        (&Method::GET | &Method::HEAD, None) => json(StatusCode::OK, &FunctionStatus::all(broker)),
+        (&Method::GET | &Method::HEAD, Some("stock")) => json(StatusCode::OK, &stocks()),
+        (&Method::GET | &Method::HEAD, Some(id)) => {
+            let found = FunctionStatus::find(broker, Transforms::find(broker, id)?);
+            let found = found.ok_or_else(|| ControlError::no_function(id))?;
+            json(StatusCode::OK, &found)
+        }
         (&Method::POST, None) => {
             let label = label(request.uri().query());
             let (head, body) = request.into_parts();
@@ -64,7 +73,14 @@ async fn functions(
             broker.transforms.delete_function(broker, id).await?;
             json(StatusCode::OK, &json!({}))
         }
-        (method, _) => return Err(no_method(method, request.uri().path())),
+        (method, name) => {
+            let allowed = match name {
+                None => "GET, HEAD, POST",
+                Some("stock") => READ,
+                Some(_) => "GET, HEAD, DELETE",
+            };
+            no_method(method, request.uri().path(), allowed)
+        }
     })
 }
 
@@ -76,13 +92,15 @@ async fn transforms(
 ) -> Answered {
     let this = &broker.transforms;
     Ok(match (request.method(), name, action) {
-        (&Method::GET, None, None) => json(StatusCode::OK, &TransformStatus::all(broker)),
+        (&Method::GET | &Method::HEAD, None, None) => {
+            json(StatusCode::OK, &TransformStatus::all(broker))
+        }
         (&Method::POST, None, None) => {
             let wanted = body::json(request.into_body()).await?;
             let (deployed, is_new) = this.deploy(broker, wanted).await?;
             json(created(is_new), &deployed)
         }
-        (&Method::GET, Some(name), None) => {
+        (&Method::GET | &Method::HEAD, Some(name), None) => {
             let found = TransformDetails::find(broker, name);
             let found = found.ok_or_else(|| ControlError::no_transform(name))?;
             json(StatusCode::OK, &found)
@@ -105,8 +123,13 @@ async fn transforms(
             let offsets = this.rewind(broker, name, wanted.to.parse()?).await?;
             json(StatusCode::OK, &Rewound::of(&offsets))
         }
-        (method, _, None | Some("pause" | "resume" | "rollback" | "rewind")) => {
-            return Err(no_method(method, request.uri().path()));
+        (method, name, None | Some("pause" | "resume" | "rollback" | "rewind")) => {
+            let allowed = match (name, action) {
+                (None, _) => "GET, HEAD, POST",
+                (_, None) => "GET, HEAD, DELETE",
+                (_, Some(_)) => "POST",
+            };
+            no_method(method, request.uri().path(), allowed)
         }
         _ => return Err(no_path(request.uri().path())),
     })

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, ORIGIN};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, ORIGIN};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -129,7 +129,7 @@ async fn answer(broker: &Arc<Broker>, request: Request<Incoming>) -> Answer {
     let is_read = method == Method::GET || method == Method::HEAD;
     match path.as_str() {
         "/metrics" | "/livez" | "/readyz" | "/v1/tier" | "/v1/tier/objects" if !is_read => {
-            refused(&no_method(&method, &path))
+            no_method(&method, &path, READ)
         }
         "/metrics" => text(
             StatusCode::OK,
@@ -157,9 +157,18 @@ async fn answer(broker: &Arc<Broker>, request: Request<Incoming>) -> Answer {
     }
 }
 
-fn no_method(method: &Method, path: &str) -> ControlError {
-    ControlError::new(405, "method_not_allowed", format!("no {method} of {path}"))
-        .hint("docs/http.md has all requests")
+/// Methods of what can only be read.
+const READ: &str = "GET, HEAD";
+
+/// The path takes the methods of `allowed` only (RFC 9110, 15.5.6).
+fn no_method(method: &Method, path: &str, allowed: &'static str) -> Answer {
+    let message = format!("no {method} of {path}: it takes {allowed}");
+    let error = ControlError::new(405, "method_not_allowed", message);
+    let mut answer = refused(&error.hint("docs/http.md has all requests"));
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
 }
 
 fn no_path(path: &str) -> ControlError {
@@ -216,6 +225,6 @@ fn text(status: StatusCode, kind: &'static str, body: String) -> Answer {
     *response.status_mut() = status;
     response
         .headers_mut()
-        .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tidemill_client::{Client, ClientError, CommittedOffset, GroupDescription, OffsetSpec};
+use tidemill_protocol::ErrorCode;
 use tidemill_records::{Offset, PartitionId, TopicPartition};
 
 use super::ClientArgs;
@@ -14,6 +15,7 @@ use super::output::{OutputArgs, Table, note, pairs};
 use super::position::{POSITIONS, Position, resolve};
 use super::topic::topic_failure;
 use crate::config::nearest;
+use crate::transform::GROUP_PREFIX;
 
 #[derive(Debug, Args)]
 pub(super) struct GroupArgs {
@@ -348,7 +350,25 @@ async fn delete(client: &Client, groups: &[String], output: OutputArgs) -> Resul
             .map(|line| format!("deleted {}\n", line.group))
             .collect()
     })?;
-    Ok(result?)
+    result.map_err(|error| match groups.get(deleted.len()) {
+        Some(group) => group_failure(group, error),
+        None => error.into(),
+    })
+}
+
+/// A group of a transform is its transform's.
+fn group_failure(group: &str, error: ClientError) -> Failure {
+    let code = match &error {
+        ClientError::Broker { code, .. } => Some(*code),
+        _ => None,
+    };
+    match group.strip_prefix(GROUP_PREFIX) {
+        Some(name) if code == Some(ErrorCode::GroupAuthorizationFailed) => Failure::from(error)
+            .cause(format!("its offsets are those of the transform {name}"))
+            .next(command(&format!("fn rewind {name} --to POSITION")))
+            .next(command(&format!("fn delete {name}"))),
+        _ => error.into(),
+    }
 }
 
 /// Where a group goes on.
@@ -381,7 +401,8 @@ async fn seek(
         .iter()
         .map(|(partition, offset)| (TopicPartition::new(topic, *partition), *offset))
         .collect();
-    client.set_committed_offsets(group, &offsets).await?;
+    let set = client.set_committed_offsets(group, &offsets).await;
+    set.map_err(|error| group_failure(group, error))?;
     if is_new {
         note(&format!("group {group} did not exist, it is new"))?;
     }

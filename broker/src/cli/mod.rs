@@ -22,6 +22,7 @@ mod topic;
 
 use std::future::Future;
 use std::io::{self, IsTerminal};
+use std::net::Ipv6Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +107,9 @@ fn admin_address(text: &str) -> Result<String, String> {
     let url = text.strip_prefix("http://");
     let address = url.map_or(text, |url| url.strip_suffix('/').unwrap_or(url));
     let is_host = |host: &str| match host.strip_prefix('[') {
-        Some(literal) => literal.ends_with(']'),
+        Some(literal) => literal
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
         None => {
             !host.is_empty()
                 && host
@@ -114,10 +117,12 @@ fn admin_address(text: &str) -> Result<String, String> {
                     .all(|c| c.is_alphanumeric() || "-._".contains(c))
         }
     };
+    let is_port = |port: &str| {
+        port.bytes().all(|digit| digit.is_ascii_digit())
+            && port.parse().is_ok_and(|port: u16| port > 0)
+    };
     match address.rsplit_once(':') {
-        Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok() => {
-            Ok(address.to_owned())
-        }
+        Some((host, port)) if is_host(host) && is_port(port) => Ok(address.to_owned()),
         _ => Err("write HOST:PORT or http://HOST:PORT, as in localhost:9644".to_owned()),
     }
 }
@@ -284,6 +289,10 @@ mod tests {
             "http://localhost:9644/v1",
             "http://me@localhost:9644",
             "::1:9644",
+            "[]:9644",
+            "[localhost]:9644",
+            "localhost:+9644",
+            "localhost:0",
         ] {
             let refused = admin_address(text).expect_err(text);
             assert!(refused.contains("localhost:9644"), "{refused}");

@@ -15,11 +15,14 @@ use super::position::{self, Position};
 use super::sink::Uncommitted;
 use super::trouble::Trouble;
 use crate::broker::Broker;
+use crate::topic::CONSUMER_OFFSETS;
 
 /// Offsets are committed so often while records flow.
 const EVERY: Duration = Duration::from_millis(100);
 /// And after so many bytes were written; with as many again, the task waits.
 const BYTES_MAX: usize = 16 << 20;
+
+const STORED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where a task's commits go.
 pub(super) struct Place {
@@ -56,6 +59,11 @@ impl Commits {
             written: Uncommitted::default(),
             under_way: None,
         }
+    }
+
+    /// Whether everything before `next` is committed.
+    pub(super) fn are_done(&self, next: Offset) -> bool {
+        next <= self.committed
     }
 
     /// When the next one is to begin, if records before `next` are not committed and none is under way.
@@ -135,9 +143,7 @@ impl Commits {
         let figures = &self.place.figures;
         figures.committed.store(commit.offset.0, Ordering::Relaxed);
         figures.commits.fetch_add(1, Ordering::Relaxed);
-        if figures.state() != TaskState::Running {
-            figures.set_state(TaskState::Running);
-        }
+        figures.set_state(TaskState::Running);
         Ok(())
     }
 }
@@ -154,6 +160,8 @@ impl Drop for Commits {
 impl Place {
     async fn commit(&self, written: &mut Uncommitted, position: Position) -> Result<(), Trouble> {
         written.durable(&self.broker).await?;
-        position::store(&self.broker, &self.transform, self.partition, position).await
+        let stored = position::store(&self.broker, &self.transform, self.partition, position);
+        let stored = tokio::time::timeout(STORED_WITHIN, stored).await;
+        stored.map_err(|_| Trouble::NotDurable(CONSUMER_OFFSETS.to_owned()))?
     }
 }

@@ -9,7 +9,7 @@ use tidemill_metadata::{
 };
 use tidemill_records::{Offset, PartitionId, TopicId};
 use tidemill_storage::spawn;
-use tidemill_transforms::ArtifactError;
+use tidemill_transforms::{ArtifactError, Fault};
 use tokio::sync::oneshot;
 
 use super::artifacts::{Artifacts, id_of};
@@ -58,7 +58,7 @@ impl ControlError {
         .hint("`tidemill fn list` shows all")
     }
 
-    pub(super) fn no_function(id: &str) -> Self {
+    pub(crate) fn no_function(id: &str) -> Self {
         Self::new(
             404,
             "unknown_function",
@@ -88,6 +88,10 @@ impl From<Trouble> for ControlError {
         match &trouble {
             Trouble::Load(_) => Self::new(422, "function_refused", trouble.told())
                 .hint("`tidemill fn build` makes an artifact that this release takes"),
+            Trouble::Start(Fault::Memory(_)) => Self::new(422, "function_refused", trouble.told())
+                .hint("give it more with --memory-max BYTES"),
+            Trouble::Start(Fault::Time(_)) => Self::new(422, "function_refused", trouble.told())
+                .hint("give it more with --time-max-ms MS; a deployment waits for 5 s at most"),
             Trouble::Start(_) => Self::new(422, "function_refused", trouble.told()).hint(
                 "give it what it asks for with --config K=V; `tidemill fn test` tries that without deploying",
             ),
@@ -285,10 +289,13 @@ impl Transforms {
     /// Finds a function by its id or the beginning of it.
     pub(crate) fn find(broker: &Broker, text: &str) -> Result<FunctionId, ControlError> {
         const DIGITS_MIN: usize = 8;
+        if text.len() < DIGITS_MIN {
+            let message = format!("{text:?} has fewer than {DIGITS_MIN} digits of an id");
+            return Err(ControlError::new(400, "bad_id", message)
+                .hint("`tidemill fn list --functions` shows all"));
+        }
         let image = broker.metadata.image();
-        let begins = |id: &FunctionId| {
-            text.len() >= DIGITS_MIN && id.to_string().starts_with(&text.to_ascii_lowercase())
-        };
+        let begins = |id: &FunctionId| id.to_string().starts_with(&text.to_ascii_lowercase());
         let mut found = image.functions().map(|function| function.id).filter(begins);
         match (found.next(), found.next()) {
             (Some(id), None) => Ok(id),

@@ -198,8 +198,9 @@ impl Transforms {
             Ok(_) | Err(Rejection::UnknownTransformTopic(_)) => {}
             Err(rejection) => return Err(ProposeError::Rejected(rejection).into()),
         }
+        let missing = missing_topics(broker, &version)?;
         self.try_out(broker, &request, &version).await?;
-        let created_topics = create_topics(broker, &request.source, &version).await?;
+        let created_topics = create_topics(broker, &request.source, missing).await?;
         let outcome = broker.metadata.propose(command).await?;
         let Outcome::TransformDeployed { version } = outcome else {
             unreachable!("a deployment is not answered with {outcome:?}");
@@ -293,20 +294,19 @@ impl Transforms {
     }
 }
 
-/// Creates the sinks and the topic for dead letters that are not there.
-async fn create_topics(
+/// The sinks and the topic for dead letters that are not there; the latter is marked. A name that no topic may have is refused
+/// before any topic is made.
+fn missing_topics(
     broker: &Broker,
-    source: &str,
     version: &TransformVersion,
-) -> Result<Vec<String>, ControlError> {
-    let mut created = Vec::new();
+) -> Result<Vec<(Arc<str>, bool)>, ControlError> {
+    let image = broker.metadata.image();
     let dead_letters = version.dead_letters.iter().map(|topic| (topic, true));
-    let sinks = version.sinks.iter().map(|topic| (topic, false));
-    for (topic, is_dead_letters) in sinks.chain(dead_letters) {
-        let image = broker.metadata.image();
-        if image.topic(topic).is_some() {
-            continue;
-        }
+    let topics = version.sinks.iter().map(|topic| (topic, false));
+    let topics = topics.chain(dead_letters);
+    let missing = topics.filter(|(topic, _)| image.topic(topic).is_none());
+    let missing: Vec<_> = missing.map(|(topic, is)| (topic.clone(), is)).collect();
+    for (topic, _) in &missing {
         let refuse = |message: String| {
             ControlError::new(400, "bad_topic", message)
                 .hint("name another topic with --sink or --dlq; `tidemill topic list` shows all")
@@ -319,6 +319,19 @@ async fn create_topics(
         if let Some(other) = topic::collides(broker, topic) {
             return Err(refuse(format!("topic {topic} collides with {other}")));
         }
+    }
+    Ok(missing)
+}
+
+/// Creates topics with the partitions and the retention of the source.
+async fn create_topics(
+    broker: &Broker,
+    source: &str,
+    missing: Vec<(Arc<str>, bool)>,
+) -> Result<Vec<String>, ControlError> {
+    let image = broker.metadata.image();
+    let mut created = Vec::new();
+    for (topic, is_dead_letters) in missing {
         let own = image.topic_configs(source);
         let kept = ["retention.ms", "retention.bytes", "max.message.bytes"];
         let mut configs: Vec<(Arc<str>, Arc<str>)> = kept
@@ -335,7 +348,7 @@ async fn create_topics(
         let count = image
             .topic(source)
             .map_or(1, |source| source.partition_count());
-        match topic::create(broker, topic, count, configs).await {
+        match topic::create(broker, &topic, count, configs).await {
             Ok(TopicId(_)) => created.push(topic.to_string()),
             Err(ProposeError::Rejected(Rejection::TopicExists(_))) => {}
             Err(error) => return Err(error.into()),

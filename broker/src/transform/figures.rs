@@ -106,6 +106,11 @@ impl TaskFigures {
         TaskState::ALL[usize::from(self.state.load(Ordering::Relaxed))]
     }
 
+    /// Whether it lacks something, or tries again.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        matches!(self.state(), TaskState::Waiting | TaskState::Failing)
+    }
+
     pub(crate) fn set_state(&self, state: TaskState) {
         self.state.store(state as u8, Ordering::Relaxed);
     }
@@ -141,9 +146,8 @@ impl TaskFigures {
         self.last_error.lock().clone()
     }
 
-    pub(crate) fn set_error(&self, error: Option<&str>) {
-        let now_ms = self.clock.now_ms();
-        *self.last_error.lock() = error.map(|error| (error.into(), now_ms));
+    pub(crate) fn set_error(&self, error: &str) {
+        *self.last_error.lock() = Some((error.into(), self.clock.now_ms()));
     }
 }
 

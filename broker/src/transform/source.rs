@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidemill_log::{AbortedTransaction, ReadError};
 use tidemill_records::{
     Compression, CompressionError, DecodeLimit, LeaderEpoch, Offset, Record, RecordBatch,
-    RecordError, TimestampType,
+    RecordError, RecordIter, TimestampType,
 };
 use tidemill_transforms::{FRAME_BYTES_MAX, FRAME_RECORDS_MAX, content_bytes};
 
@@ -25,17 +25,25 @@ const OPENED_LARGE: DecodeLimit = DecodeLimit(64 << 20);
 /// Opening so many bytes that are not compressed takes less than handing them to another thread.
 const PLAIN_BYTES_SMALL: usize = 64 << 10;
 
-/// Batches that were read and not yet opened.
+/// Batches that were read and not yet given to the function. Records are taken from them frame by frame: a batch of a megabyte can
+/// have a million of them.
 pub(super) struct Batches {
     batches: VecDeque<RecordBatch>,
+    /// Whose records were not all taken yet.
+    half_taken: Option<HalfTaken>,
     aborted: Vec<AbortedTransaction>,
-    /// What is wanted begins here; the first batch may begin earlier.
+    /// What was not taken begins here; the first batch may begin earlier.
     from: Offset,
     /// Where the next read goes on.
     pub(super) next: Offset,
 }
 
-/// Records of one or more batches.
+struct HalfTaken {
+    batch: RecordBatch,
+    records: RecordIter,
+}
+
+/// Records of one or more batches, no more than a frame has.
 pub(super) struct Opened {
     pub(super) records: Vec<Record>,
     /// Where the task goes on behind them.
@@ -50,6 +58,8 @@ pub(super) struct Opened {
 
 /// A batch whose records nobody can read, though its checksum is right: its producer wrote it so.
 pub(super) struct Unreadable {
+    /// The first that cannot be read.
+    pub(super) from: Offset,
     pub(super) batch: RecordBatch,
     pub(super) error: RecordError,
 }
@@ -95,6 +105,7 @@ pub(super) async fn read(
     let batches = read.records.into_batches()?;
     let batches = Batches {
         batches: batches.into(),
+        half_taken: None,
         aborted: read.aborted.unwrap_or_default(),
         from,
         next,
@@ -103,22 +114,31 @@ pub(super) async fn read(
 }
 
 impl Batches {
-    /// Whether all are opened.
+    /// Whether all their records were taken.
     pub(super) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+        self.batches.is_empty() && self.half_taken.is_none()
     }
 
-    /// Whether opening them is nothing that others would have to wait for.
+    /// Whether taking records from them is nothing that others would have to wait for.
     pub(super) fn are_cheap(&self) -> bool {
+        if self.half_taken.is_some() {
+            return true;
+        }
         let is_plain = |batch: &RecordBatch| batch.compression() == Compression::None;
         let bytes: usize = self.batches.iter().map(|batch| batch.size_bytes()).sum();
         bytes <= PLAIN_BYTES_SMALL && self.batches.iter().all(is_plain)
     }
 
-    /// Opens as many batches as make a frame; none when the first is large and the caller has no room for such.
+    /// Takes as many records as make a frame; none when the first batch is large and the caller has no room for such.
     pub(super) fn open(&mut self, has_room: bool) -> Option<Opened> {
-        let limit = if has_room { OPENED_LARGE } else { OPENED };
-        let first = self.batches.front();
+        let opened = self.frame(has_room)?;
+        self.from = opened.next;
+        Some(opened)
+    }
+
+    fn frame(&mut self, has_room: bool) -> Option<Opened> {
+        let half_taken = self.half_taken.as_ref().map(|half| &half.batch);
+        let first = half_taken.or(self.batches.front());
         let mut opened = Opened {
             records: Vec::new(),
             next: self.from,
@@ -126,47 +146,65 @@ impl Batches {
             stamped: first.map_or(TimestampType::CreateTime, |first| first.timestamp_type()),
             unreadable: None,
         };
-        let mut bytes = 0;
-        while let Some(batch) = self
-            .batches
-            .pop_front_if(|batch| batch.timestamp_type() == opened.stamped)
-        {
-            let next = batch.next_offset();
-            if !self.is_visible(&batch) {
-                opened.next = next;
-                continue;
-            }
-            match self.records(&batch, limit) {
-                Err(RecordError::Compression(CompressionError::TooLarge { .. })) if !has_room => {
-                    self.batches.push_front(batch);
-                    let is_first = opened.next == self.from;
-                    return (!is_first).then_some(opened);
+        let is_half_taken = half_taken.is_some();
+        loop {
+            let mut taken = match self.half_taken.take() {
+                Some(half_taken) => half_taken,
+                None if is_half_taken => return Some(opened),
+                None => {
+                    let next = |batch: &mut RecordBatch| batch.timestamp_type() == opened.stamped;
+                    let Some(batch) = self.batches.pop_front_if(next) else {
+                        return Some(opened);
+                    };
+                    if !self.is_visible(&batch) {
+                        opened.next = batch.next_offset();
+                        continue;
+                    }
+                    match batch.records(if has_room { OPENED_LARGE } else { OPENED }) {
+                        Ok(records) => HalfTaken { batch, records },
+                        Err(RecordError::Compression(CompressionError::TooLarge { .. }))
+                            if !has_room =>
+                        {
+                            self.batches.push_front(batch);
+                            let is_first = opened.next == self.from;
+                            return (!is_first).then_some(opened);
+                        }
+                        Err(error) => return Some(self.unreadable(opened, batch, error)),
+                    }
                 }
-                Ok(mut records) => {
-                    opened.next = next;
-                    bytes += records.iter().map(content_bytes).sum::<usize>();
-                    opened.records.append(&mut records);
+            };
+            match self.fill(&mut opened, &mut taken.records) {
+                Ok(true) => opened.next = taken.batch.next_offset(),
+                Ok(false) => {
+                    self.half_taken = Some(taken);
+                    return Some(opened);
                 }
-                Err(error) => {
-                    opened.next = next;
-                    opened.unreadable = Some(Unreadable { batch, error });
-                    break;
-                }
-            }
-            if opened.records.len() >= FRAME_RECORDS_MAX || bytes >= FRAME_BYTES_MAX {
-                break;
+                Err(error) => return Some(self.unreadable(opened, taken.batch, error)),
             }
         }
-        Some(opened)
     }
 
-    fn records(&self, batch: &RecordBatch, limit: DecodeLimit) -> Result<Vec<Record>, RecordError> {
-        let from = self.from;
-        let wanted = |record: &Result<Record, RecordError>| match record {
-            Ok(record) => record.offset >= from,
-            Err(_) => true,
-        };
-        batch.records(limit)?.filter(wanted).collect()
+    /// Takes records until there are enough for a frame; whether all were taken.
+    fn fill(&self, opened: &mut Opened, records: &mut RecordIter) -> Result<bool, RecordError> {
+        let mut bytes: usize = opened.records.iter().map(content_bytes).sum();
+        while bytes < FRAME_BYTES_MAX && opened.records.len() < FRAME_RECORDS_MAX {
+            let Some(record) = records.next().transpose()? else {
+                return Ok(true);
+            };
+            if record.offset >= self.from {
+                bytes += content_bytes(&record);
+                opened.next = record.offset + 1;
+                opened.records.push(record);
+            }
+        }
+        Ok(false)
+    }
+
+    fn unreadable(&self, mut opened: Opened, batch: RecordBatch, error: RecordError) -> Opened {
+        let from = opened.next.max(batch.base_offset());
+        opened.next = batch.next_offset();
+        opened.unreadable = Some(Unreadable { from, batch, error });
+        opened
     }
 
     /// Whether it has records, of nobody's aborted transaction.

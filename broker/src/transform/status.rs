@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 use tidemill_metadata::{
-    Carrier, FunctionImage, MetadataImage, MetadataLog, OnError, TransformImage, TransformLimits,
-    TransformVersion,
+    Carrier, FunctionId, FunctionImage, MetadataImage, MetadataLog, OnError, TransformImage,
+    TransformLimits, TransformVersion,
 };
 
 use tidemill_records::{Offset, PartitionId};
@@ -44,7 +44,7 @@ pub(crate) struct TransformStatus {
     pub(crate) skipped: u64,
     pub(crate) cpu_seconds: f64,
     pub(crate) last_error: Option<String>,
-    /// Of this broker's clock; none for what no task has met.
+    /// Of this broker's clock; none for what holds now.
     pub(crate) last_error_at_ms: Option<i64>,
 }
 
@@ -141,6 +141,14 @@ impl FunctionStatus {
         }
     }
 
+    /// One artifact.
+    pub(crate) fn find(broker: &Broker, id: FunctionId) -> Option<Self> {
+        let image = broker.metadata.image();
+        image
+            .function(id)
+            .map(|function| Self::of(function, &image))
+    }
+
     /// All artifacts.
     pub(crate) fn all(broker: &Broker) -> Vec<Self> {
         let image = broker.metadata.image();
@@ -206,8 +214,11 @@ impl TransformStatus {
             dead_letters: sum(|task| task.dead_letters),
             skipped: sum(|task| task.skipped),
             cpu_seconds: tasks.iter().fold(0.0, |sum, task| sum + task.cpu_seconds),
+            last_error_at_ms: match missing {
+                Some(_) => None,
+                None => newest.and_then(|task| task.last_error_at_ms),
+            },
             last_error: missing.or(told),
-            last_error_at_ms: newest.and_then(|task| task.last_error_at_ms),
         }
     }
 

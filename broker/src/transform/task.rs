@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use tidemill_metadata::{OnError, TransformImage, TransformVersion};
 use tidemill_records::{Compression, LeaderEpoch, Offset, PartitionId, Record, TimestampType};
+use tidemill_storage::spawn;
 use tidemill_transforms::{Fault, Limits, Manifest, Output, Runner, RunnerConfig, Source, Step};
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::Instant;
 
 use super::commits::{Commits, Place};
@@ -72,9 +73,9 @@ impl Task {
                 }
                 continue;
             }
-            let began = Instant::now();
             let ended = self.live(&transform).await;
-            if began.elapsed() > RETRY_MAX {
+            if self.figures.state() == TaskState::Running {
+                // It worked, until now.
                 pause = RETRY_MIN;
             }
             match ended {
@@ -126,15 +127,16 @@ impl Task {
             false => TaskState::Failing,
         };
         let told = trouble.told();
+        let is_new = self.figures.state() == TaskState::Running;
         // Once: it is tried again and again.
-        if self.figures.last_error().as_deref() != Some(&*told) {
+        if is_new || self.figures.last_error().as_deref() != Some(&*told) {
             tracing::warn!(
                 transform = %transform.name, partition = %self.partition, error = told,
                 "a task cannot go on and tries again"
             );
         }
         self.figures.set_state(state);
-        self.figures.set_error(Some(&told));
+        self.figures.set_error(&told);
     }
 
     /// From the committed offset on, until something else is wanted or something fails.
@@ -152,7 +154,10 @@ impl Task {
             .store(position.offset.0, Ordering::Relaxed);
         let version = transform.current_version().clone();
         let runner = self.runner(transform, &version, epoch).await?;
-        self.figures.set_state(TaskState::Running);
+        // After trouble only when something has worked.
+        if !self.figures.is_in_trouble() {
+            self.figures.set_state(TaskState::Running);
+        }
         let place = Place {
             broker: self.broker.clone(),
             transform: transform.clone(),
@@ -209,6 +214,18 @@ impl Task {
         };
         Ok(Runner::new(&transforms.host, config))
     }
+}
+
+/// Runs something on a thread of its own.
+async fn on_thread<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Trouble> {
+    let (send, done) = oneshot::channel();
+    spawn::spawn_thread("function-open", move || async move {
+        // Nobody waits any more when the task is gone.
+        let _ = send.send(work.await);
+    });
+    done.await.map_err(|_| Trouble::Stopping)
 }
 
 /// What a version's function is told at `init`.
@@ -277,17 +294,21 @@ impl Life<'_> {
             let mut room = None;
             while !batches.is_empty() {
                 let has_room = room.is_some();
-                let opened = match batches.are_cheap() {
-                    true => batches.open(has_room),
-                    false => {
-                        let opening = async move {
-                            let opened = batches.open(has_room);
-                            (batches, opened)
-                        };
-                        let (back, opened) = self.on_worker(opening).await?;
-                        batches = back;
-                        opened
-                    }
+                let opened = if batches.are_cheap() {
+                    batches.open(has_room)
+                } else {
+                    let opening = async move {
+                        let opened = batches.open(has_room);
+                        (batches, opened)
+                    };
+                    // What is large would keep others from the functions' threads.
+                    let opening = match has_room {
+                        true => on_thread(opening).await,
+                        false => self.on_worker(opening).await,
+                    };
+                    let (back, opened) = opening?;
+                    batches = back;
+                    opened
                 };
                 let ended = match opened {
                     Some(opened) => self.take(opened).await?,
@@ -336,6 +357,9 @@ impl Life<'_> {
             let waiting = self.source.wait(&news);
             if source::end(&self.source) > self.next || self.is_over()? {
                 return Ok(());
+            }
+            if self.commits.are_done(self.next) {
+                self.task.figures.set_state(TaskState::Running);
             }
             let due = self.commits.due(self.next);
             let until = match (due, is_resting) {
@@ -565,10 +589,7 @@ impl Life<'_> {
         compression: Compression,
     ) -> Result<Option<Ended>, Trouble> {
         let figures = &self.task.figures;
-        figures.set_error(Some(&format!(
-            "offset {}: {}",
-            context.offset, context.error
-        )));
+        figures.set_error(&format!("offset {}: {}", context.offset, context.error));
         match (self.version.on_error, &self.version.dead_letters) {
             (OnError::Stop, _) => return Ok(Some(Ended::Stopped)),
             (OnError::DeadLetters, Some(topic)) => {
@@ -597,20 +618,14 @@ impl Life<'_> {
 
     /// A batch that cannot be opened becomes one dead letter, with the batch as its value where it fits.
     async fn give_up_batch(&mut self, unreadable: Unreadable) -> Result<Option<Ended>, Trouble> {
-        let Unreadable { batch, error } = unreadable;
+        let Unreadable { from, batch, error } = unreadable;
         let (broker, figures) = (&self.task.broker, &self.task.figures);
         figures.fault("batch");
         let error = format!(
-            "the {} records of the batch cannot be read: {error}",
-            batch.record_count()
+            "the records up to offset {} cannot be read: {error}",
+            batch.last_offset()
         );
-        let context = self.context(
-            batch.base_offset(),
-            batch.max_timestamp(),
-            "batch",
-            None,
-            &error,
-        );
+        let context = self.context(from, batch.max_timestamp(), "batch", None, &error);
         let headers = dead_letters::headers(None, &context);
         let bytes = batch.to_bytes();
         let letter = Outgoing {

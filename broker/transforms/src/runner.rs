@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidemill_records::{Record, TimestampType};
 
 use crate::fault::Fault;
-use crate::frame::{Manifest, Outputs, Source, fitting};
+use crate::frame::{FRAME_RECORDS_MAX, Manifest, Outputs, Source, fitting};
 use crate::function::Function;
 use crate::host::Host;
 use crate::instance::{Failed, Instance, InstanceSettings};
@@ -38,6 +38,8 @@ pub struct Runner {
     instances: Arc<Instances>,
     slot: Arc<Slot>,
     search: Option<Search>,
+    /// Fewer records than fit make a frame of a function that is slow.
+    records_max: usize,
 }
 
 /// The search for a record that the function does not get through.
@@ -85,9 +87,12 @@ impl Search {
             _ => Stride::Half,
         };
         let at = failed.at.map(|at| at as usize).filter(|at| *at < count);
-        match at {
-            None | Some(0) => Self::among(at.map_or(count, |_| 1), stride),
-            Some(at) => Some(Self {
+        match (at, stride) {
+            (None, _) => Self::among(count, stride),
+            (Some(0), _) => Self::among(1, stride),
+            // It may be slow everywhere, so that those before it take as long as it did.
+            (Some(at), Stride::One) => Self::among(at + 1, stride),
+            (Some(at), Stride::Half) => Some(Self {
                 among: at + 1,
                 count: at,
                 stride,
@@ -123,6 +128,7 @@ impl Runner {
             instances: host.instances().clone(),
             slot: Arc::default(),
             search: None,
+            records_max: FRAME_RECORDS_MAX,
         }
     }
 
@@ -139,14 +145,17 @@ impl Runner {
     ///
     /// A frame that fails is cut in half (or just before the record that the guest says it was working on) until the rest goes
     /// through or one record is left, so that nothing is passed over and nothing twice. One that ran out of its time is taken
-    /// record by record, unless the guest says which it was.
+    /// record by record, unless the guest says which it was, and the next frames are smaller for a while.
     pub async fn run(&mut self, records: &[Record], stamped: TimestampType) -> Result<Step, Fault> {
-        let whole = fitting(records);
-        let search = self.search.take().filter(|search| search.among <= whole);
-        let count = search.map_or(whole, |search| search.count);
+        let fits = fitting(records);
+        let search = self.search.take().filter(|search| search.among <= fits);
+        let count = search.map_or(fits.min(self.records_max), |search| search.count);
         match self.attempt(&records[..count], stamped).await? {
             Ok(outputs) => {
                 self.search = search.and_then(Search::after_success);
+                if search.is_none() && count == self.records_max {
+                    self.records_max = (count + count / 8 + 1).min(FRAME_RECORDS_MAX);
+                }
                 Ok(Step {
                     taken: count,
                     outputs,
@@ -159,6 +168,9 @@ impl Runner {
                 fault: Some(fault),
             }),
             Err(failed) => {
+                if matches!(failed.fault, Fault::Time(_)) {
+                    self.records_max = count / 2;
+                }
                 self.search = Search::after_failure(count, &failed);
                 Ok(Step {
                     taken: 0,

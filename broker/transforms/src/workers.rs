@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use parking_lot::Mutex;
@@ -25,6 +25,8 @@ const IDLE_TICKS: u32 = 100;
 const WAKE_BONUS_NS: u64 = 4_000_000;
 /// Those that run give way at once to who has used so much less: a smaller difference is not worth that all of them stop.
 const PREEMPT_NS: u64 = 2_000_000;
+/// And no more often than that, since all threads stop for one.
+const PREEMPT_EVERY: Duration = Duration::from_micros(250);
 
 thread_local! {
     /// This thread's processor time when the job that it runs got it.
@@ -103,7 +105,19 @@ struct Queue {
     sequence: u64,
     /// Where those stand that run now.
     floor_ns: u64,
+    preempted_at: Option<Instant>,
     idle_threads: Vec<Waker>,
+}
+
+impl Queue {
+    fn may_preempt(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.preempted_at.is_none_or(|at| now - at >= PREEMPT_EVERY);
+        if may {
+            self.preempted_at = Some(now);
+        }
+        may
+    }
 }
 
 /// The queue, its threads and the clock that makes them give way.
@@ -247,8 +261,10 @@ impl Workers {
             queue.sequence += 1;
             let sequence = queue.sequence;
             queue.ready.insert((position, sequence), job);
-            let is_urgent = is_new && position + PREEMPT_NS <= queue.floor_ns;
-            (queue.idle_threads.pop(), is_urgent)
+            let is_behind = is_new && position + PREEMPT_NS <= queue.floor_ns;
+            let idle = queue.idle_threads.pop();
+            let is_urgent = is_behind && idle.is_none() && queue.may_preempt();
+            (idle, is_urgent)
         };
         match idle {
             Some(thread) => thread.wake(),

@@ -189,7 +189,10 @@ async fn what_is_no_request_of_ours_is_refused_as_json() {
         ("GET", "/v1/transforms/t/pause/now", 404, "unknown_path"),
         ("PUT", "/v1/transforms", 405, "method_not_allowed"),
         ("GET", "/v1/transforms/t/pause", 405, "method_not_allowed"),
-        ("GET", "/v1/functions/0123456789", 405, "method_not_allowed"),
+        ("GET", "/v1/functions/", 404, "unknown_path"),
+        ("GET", "/v1/functions/0123456789", 404, "unknown_function"),
+        ("GET", "/v1/functions/0123", 400, "bad_id"),
+        ("PUT", "/v1/functions/0123456789", 405, "method_not_allowed"),
         ("POST", "/v1/tier", 405, "method_not_allowed"),
     ] {
         let (found, answer) = rig.call(method, path, b"").await;

@@ -40,8 +40,8 @@ pub(super) fn deploy(
     image
         .function(version.function)
         .ok_or(Rejection::UnknownFunction)?;
-    check::topics(image, &deployment.source, version)?;
     cycle::check(image, &deployment.name, &deployment.source, version)?;
+    check::topics(image, &deployment.source, version)?;
     let transform = match before {
         None => first(deployment),
         Some(before) => with_version(&before, version),

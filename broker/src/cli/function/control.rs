@@ -7,7 +7,7 @@ use serde_json::json;
 use super::super::api::{self, Api};
 use super::super::exit::{Failure, command};
 use super::super::http::escaped;
-use super::super::output::{OutputArgs, Table};
+use super::super::output::{OutputArgs, Table, note};
 use super::super::position::Position;
 use super::wire::{FUNCTIONS, transform, transform_failure, transform_path};
 use crate::transform::{FunctionStatus, PartitionOffset, Rewound};
@@ -64,6 +64,14 @@ pub(super) async fn run(
         Control::Rewind { .. } => Some(api::read::<Rewound>(&answer)?.offsets),
         _ => None,
     };
+    if let (Control::Rewind { to }, Some(offsets)) = (&control, &offsets)
+        && let Ok(wanted) = to.parse::<i64>()
+        && offsets.iter().any(|line| line.offset != wanted)
+    {
+        note(&format!(
+            "offset {wanted} is not in the log everywhere; cut to what is there"
+        ))?;
+    }
     let details = transform(api, name).await?.status;
     let changed = Changed {
         name: details.name,

@@ -171,7 +171,12 @@ pub(super) async fn deploy(
         Failure::from(error).trying(format!("cannot deploy {}", deployment.name))
     })?;
     let deployed: Deployed = api::read(&answer)?;
-    output.print(&deployed, deployed_text)?;
+    output.print(&deployed, |deployed| deployed_text(deployed, &deployment))?;
+    if deployed.version > 1 && deployment.from.is_some() {
+        note("--from is for a new transform: this one goes on where it was")?;
+        let rewind = format!("fn rewind {} --to POSITION", deployed.name);
+        note(&format!("next:  {}", command(&rewind)))?;
+    }
     let describe = command(&format!("fn describe {}", deployed.name));
     note(&format!("next:  {describe}"))?;
     if let Some(sink) = deployment.sinks.first() {
@@ -181,8 +186,16 @@ pub(super) async fn deploy(
     Ok(())
 }
 
-fn deployed_text(deployed: &Deployed) -> String {
-    let mut text = format!("deployed {}, version {}\n", deployed.name, deployed.version);
+fn deployed_text(deployed: &Deployed, deployment: &Deployment) -> String {
+    let Deployed { name, version, .. } = deployed;
+    let mut text = match version {
+        1 => {
+            let from = deployment.from.as_deref().unwrap_or("end");
+            let source = &deployment.source;
+            format!("deployed {name}, version 1, which reads {source} from: {from}\n")
+        }
+        _ => format!("deployed {name}, version {version}\n"),
+    };
     for topic in &deployed.created_topics {
         text += &format!("created topic {topic}\n");
     }

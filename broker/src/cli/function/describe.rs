@@ -6,8 +6,8 @@ use std::fmt::Display;
 use tidemill_storage::clock::{Clock, SystemClock};
 
 use super::super::api::Api;
-use super::super::exit::Failure;
-use super::super::output::{OutputArgs, Table, pairs, printable};
+use super::super::exit::{Failure, command};
+use super::super::output::{OutputArgs, Table, note, pairs, printable};
 use super::list::error_text;
 use super::wire::{short_id, transform};
 use crate::timestamp::format_timestamp;
@@ -16,7 +16,12 @@ use crate::transform::{TaskStatus, TransformDetails, VersionStatus};
 pub(super) async fn describe(name: &str, api: Api<'_>, output: OutputArgs) -> Result<(), Failure> {
     let details = transform(api, name).await?;
     let now_ms = SystemClock::new().now_ms();
-    output.print(&details, |details| describe_text(details, now_ms))
+    output.print(&details, |details| describe_text(details, now_ms))?;
+    if matches!(&*details.status.state, "stopped" | "paused") {
+        let resume = command(&format!("fn resume {name}"));
+        note(&format!("next:  {resume}"))?;
+    }
+    Ok(())
 }
 
 pub(super) async fn versions(name: &str, api: Api<'_>, output: OutputArgs) -> Result<(), Failure> {

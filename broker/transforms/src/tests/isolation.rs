@@ -7,7 +7,7 @@ use crate::Limits;
 
 fn quick() -> Limits {
     Limits {
-        time: std::time::Duration::from_millis(20),
+        time: std::time::Duration::from_millis(60),
         ..Limits::default()
     }
 }
@@ -55,6 +55,29 @@ fn a_record_that_loops_costs_the_time_of_two_calls() {
         }
     };
     assert_eq!((at, in_vain, fault.kind()), (701, 1, "time"));
+}
+
+#[test]
+fn a_function_that_is_slow_gets_smaller_frames_and_loses_nothing() {
+    let rig = Rig::new();
+    let slow = Limits {
+        time: std::time::Duration::from_millis(5),
+        ..Limits::default()
+    };
+    let mut hostile = rig.runner(HOSTILE, &[], slow);
+    let values: Vec<(i64, &str)> = (0..200).map(|at| (at, "slow")).collect();
+    let records = records(200, &values);
+    let (mut at, mut in_vain) = (0, 0);
+    while at < records.len() {
+        let step = hostile.step(&records[at..]).unwrap();
+        assert_eq!(step.fault, None);
+        at += step.taken;
+        in_vain += u32::from(step.taken == 0);
+    }
+    assert!(
+        (1..20).contains(&in_vain),
+        "{in_vain} calls ran out of time"
+    );
 }
 
 #[test]

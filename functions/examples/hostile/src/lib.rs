@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `trap` | traps |
 //! | `loop` | never returns |
+//! | `slow` | takes some tenths of a millisecond, then passes the record |
 //! | `fail` | fails the record: code 42, the rest of the value as message |
 //! | `answer` | fails the frame: status 43 |
 //! | `grow` | takes memory until it is denied, then passes the record |
@@ -124,6 +125,12 @@ fn misbehave(word: &[u8]) {
     } else if word.starts_with(b"loop") {
         loop {
             std::hint::spin_loop();
+        }
+    } else if word.starts_with(b"slow") {
+        let mut turns = 0;
+        while turns < 1_000_000 {
+            // SAFETY: of a local; volatile, so that the loop stays.
+            unsafe { (&raw mut turns).write_volatile(turns + 1) };
         }
     } else if word.starts_with(b"grow") {
         // Pages, so that the guest's own allocator has no say.
