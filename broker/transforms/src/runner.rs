@@ -38,8 +38,16 @@ pub struct Runner {
     instances: Arc<Instances>,
     slot: Arc<Slot>,
     search: Option<Search>,
-    /// Fewer records than fit make a frame of a function that is slow.
-    records_max: usize,
+    window: Window,
+}
+
+/// How many records make a frame, as far as they fit: a function that runs out of its time gets fewer for a while, and so do the
+/// neighbours of a bad record, since one seldom comes alone and each costs a search.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    records: usize,
+    /// The function gets through so many in its time.
+    in_time: usize,
 }
 
 /// The search for a record that the function does not get through.
@@ -59,6 +67,34 @@ enum Stride {
     Half,
     /// One record: a call that runs out of its time costs more than all the calls that do not.
     One,
+}
+
+impl Window {
+    const WIDE: Self = Self {
+        records: FRAME_RECORDS_MAX,
+        in_time: FRAME_RECORDS_MAX,
+    };
+
+    /// After a frame of `count` records went through: twice as many, and a little more than were known to be in time.
+    fn after_success(&mut self, count: usize) {
+        if count == self.in_time {
+            self.in_time = (count + count / 8 + 1).min(FRAME_RECORDS_MAX);
+        }
+        if count == self.records {
+            self.records = (count * 2).min(self.in_time);
+        }
+    }
+
+    /// After a record failed alone.
+    fn after_bad_record(&mut self) {
+        self.records = 1;
+    }
+
+    /// After `count` records, more than one, took too long.
+    fn after_time_out(&mut self, count: usize) {
+        self.in_time = count / 2;
+        self.records = self.in_time;
+    }
 }
 
 impl Search {
@@ -128,7 +164,7 @@ impl Runner {
             instances: host.instances().clone(),
             slot: Arc::default(),
             search: None,
-            records_max: FRAME_RECORDS_MAX,
+            window: Window::WIDE,
         }
     }
 
@@ -145,16 +181,16 @@ impl Runner {
     ///
     /// A frame that fails is cut in half (or just before the record that the guest says it was working on) until the rest goes
     /// through or one record is left, so that nothing is passed over and nothing twice. One that ran out of its time is taken
-    /// record by record, unless the guest says which it was, and the next frames are smaller for a while.
+    /// record by record, unless the guest says which it was. Behind what failed frames begin small again.
     pub async fn run(&mut self, records: &[Record], stamped: TimestampType) -> Result<Step, Fault> {
         let fits = fitting(records);
         let search = self.search.take().filter(|search| search.among <= fits);
-        let count = search.map_or(fits.min(self.records_max), |search| search.count);
+        let count = search.map_or(fits.min(self.window.records), |search| search.count);
         match self.attempt(&records[..count], stamped).await? {
             Ok(outputs) => {
                 self.search = search.and_then(Search::after_success);
-                if search.is_none() && count == self.records_max {
-                    self.records_max = (count + count / 8 + 1).min(FRAME_RECORDS_MAX);
+                if search.is_none() {
+                    self.window.after_success(count);
                 }
                 Ok(Step {
                     taken: count,
@@ -162,14 +198,17 @@ impl Runner {
                     fault: None,
                 })
             }
-            Err(Failed { fault, .. }) if count == 1 => Ok(Step {
-                taken: 1,
-                outputs: Outputs::default(),
-                fault: Some(fault),
-            }),
+            Err(Failed { fault, .. }) if count == 1 => {
+                self.window.after_bad_record();
+                Ok(Step {
+                    taken: 1,
+                    outputs: Outputs::default(),
+                    fault: Some(fault),
+                })
+            }
             Err(failed) => {
                 if matches!(failed.fault, Fault::Time(_)) {
-                    self.records_max = count / 2;
+                    self.window.after_time_out(count);
                 }
                 self.search = Search::after_failure(count, &failed);
                 Ok(Step {

@@ -81,6 +81,24 @@ fn a_function_that_is_slow_gets_smaller_frames_and_loses_nothing() {
 }
 
 #[test]
+fn records_that_are_all_bad_cost_a_search_once() {
+    let rig = Rig::new();
+    let mut hostile = rig.runner(HOSTILE, &[], Limits::default());
+    let values: Vec<(i64, &str)> = (0..300).map(|at| (at, "trap")).collect();
+    let records = records(1_000, &values);
+    let (mut at, mut bad, mut calls) = (0, 0, 0);
+    while at < records.len() {
+        let step = hostile.step(&records[at..]).unwrap();
+        at += step.taken;
+        bad += u32::from(step.fault.is_some());
+        calls += 1;
+    }
+    assert_eq!(bad, 300);
+    // A call each, ten to find the first, and those behind the last are taken in frames that double.
+    assert!(calls < 330, "{calls} calls");
+}
+
+#[test]
 fn neighbours_and_frames_full_of_bad_records_are_taken_apart() {
     let rig = Rig::new();
     check(
