@@ -2,8 +2,9 @@
 //!
 //! *Artifacts* ([`artifacts`]) are records of an internal topic, and compiled once on each broker ([`compiled`]). A *transform* is
 //! their deployment in the metadata ([`deploy`]). The [`manager`] keeps one [`task`] running for each partition of its source that
-//! this broker leads: read at the committed offset ([`source`]), run the function on its own threads, append to the sinks
-//! ([`sink`]), commit ([`commits`], [`position`]). At least once: what was appended after the last commit is appended again after a crash.
+//! this broker leads, whose [`life`] is: read at the committed offset ([`source`]), run the function on its own threads, append to the
+//! sinks ([`sink`]), commit ([`commits`], [`position`]). At least once: what was appended after the last commit is appended again
+//! after a crash.
 
 mod artifacts;
 mod commits;
@@ -13,6 +14,7 @@ mod dead_letters;
 mod deploy;
 mod figures;
 mod function_logs;
+mod life;
 mod manager;
 mod position;
 mod sink;
