@@ -15,13 +15,13 @@ use crate::transform::{
 };
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with the version")]
 struct Rollback {
     version: Option<u32>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with the position")]
 struct Rewind {
     to: String,
 }

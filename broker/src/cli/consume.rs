@@ -17,6 +17,7 @@ use super::position::{POSITIONS, Position, bounds, resolve};
 use super::stop::Stop;
 use super::topic::topic_failure;
 use super::{progress, record_json};
+use crate::transform::GROUP_PREFIX;
 
 #[derive(Debug, Args)]
 #[command(after_help = POSITIONS)]
@@ -80,6 +81,12 @@ pub(super) async fn run(args: ConsumeArgs) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
     let result = match &args.group {
         Some(group) => {
+            if let Some(name) = group.strip_prefix(GROUP_PREFIX) {
+                return Err(Failure::usage(format!(
+                    "{group} is the group of the transform {name}, and nobody else's"
+                ))
+                .next(command(&format!("group describe {group}"))));
+            }
             let begin = match from {
                 Position::Start => OutOfRange::ToStart,
                 Position::End => OutOfRange::ToEnd,

@@ -95,10 +95,9 @@ struct ClientArgs {
 }
 
 fn host_port(text: &str) -> Result<String, String> {
-    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-    match port {
-        Some(Ok(_)) => Ok(text.to_owned()),
-        _ => Err("write HOST:PORT, as in 127.0.0.1:9092".to_owned()),
+    match is_host_and_port(text) {
+        true => Ok(text.to_owned()),
+        false => Err("write HOST:PORT, as in 127.0.0.1:9092".to_owned()),
     }
 }
 
@@ -106,6 +105,13 @@ fn host_port(text: &str) -> Result<String, String> {
 fn admin_address(text: &str) -> Result<String, String> {
     let url = text.strip_prefix("http://");
     let address = url.map_or(text, |url| url.strip_suffix('/').unwrap_or(url));
+    match is_host_and_port(address) {
+        true => Ok(address.to_owned()),
+        false => Err("write HOST:PORT or http://HOST:PORT, as in localhost:9644".to_owned()),
+    }
+}
+
+fn is_host_and_port(address: &str) -> bool {
     let is_host = |host: &str| match host.strip_prefix('[') {
         Some(literal) => literal
             .strip_suffix(']')
@@ -121,10 +127,9 @@ fn admin_address(text: &str) -> Result<String, String> {
         port.bytes().all(|digit| digit.is_ascii_digit())
             && port.parse().is_ok_and(|port: u16| port > 0)
     };
-    match address.rsplit_once(':') {
-        Some((host, port)) if is_host(host) && is_port(port) => Ok(address.to_owned()),
-        _ => Err("write HOST:PORT or http://HOST:PORT, as in localhost:9644".to_owned()),
-    }
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| is_host(host) && is_port(port))
 }
 
 impl ClientArgs {

@@ -1,6 +1,7 @@
 //! Positions in a log as people write them: `start`, `end`, `+n`, `-n`, `@timestamp`, or an offset.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
 use tidemill_client::{Client, ClientError, OffsetSpec};
@@ -32,6 +33,20 @@ pub(super) enum Position {
     Timestamp(i64),
     /// This offset.
     Offset(i64),
+}
+
+/// As it is given on the command line.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start => f.write_str("start"),
+            Self::End => f.write_str("end"),
+            Self::AfterStart(records) => write!(f, "+{records}"),
+            Self::BeforeEnd(records) => write!(f, "-{records}"),
+            Self::Timestamp(ms) => write!(f, "@{ms}"),
+            Self::Offset(offset) => write!(f, "{offset}"),
+        }
+    }
 }
 
 impl FromStr for Position {

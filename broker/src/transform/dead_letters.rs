@@ -14,6 +14,7 @@ pub(super) struct Context<'a> {
     pub(super) kind: &'a str,
     pub(super) code: Option<u32>,
     pub(super) error: &'a str,
+    pub(super) failed_at_ms: i64,
 }
 
 /// Every header of a dead letter begins so; replaying takes them off again.
@@ -37,6 +38,7 @@ pub(super) fn headers(record: Option<&Record>, context: &Context<'_>) -> Headers
         ("kind", Some(context.kind.to_owned())),
         ("code", code),
         ("error", Some(context.error.to_owned())),
+        ("failed_at", Some(context.failed_at_ms.to_string())),
     ];
     let told = told.into_iter().filter_map(|(name, text)| {
         Some(RecordHeader {

@@ -32,7 +32,7 @@ const TRIAL_LINES_MAX: usize = 20;
 
 /// What is asked for; docs/http.md says what each field is.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with a deployment")]
 pub(crate) struct DeploymentRequest {
     name: String,
     function: Option<String>,
@@ -52,7 +52,7 @@ pub(crate) struct DeploymentRequest {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with limits")]
 struct LimitsRequest {
     memory_bytes: Option<u64>,
     time_ms: Option<u32>,
@@ -159,7 +159,10 @@ impl Transforms {
     ) -> Result<(Deployed, bool), ControlError> {
         let _alone = self.deploying.lock().await;
         request.check_delivery()?;
-        let from: RewindTo = request.from.as_deref().unwrap_or("end").parse()?;
+        let from = request.from.as_deref().unwrap_or("end").parse();
+        let from: RewindTo = from.map_err(|error: ControlError| {
+            error.hint("write start, end, or @ and a time: @1500000000000, @2013-01-31T12:00:00Z")
+        })?;
         if let RewindTo::Offset(_) = from {
             let message = "a transform begins at start, end or a time";
             return Err(
@@ -344,6 +347,11 @@ async fn create_topics(
             let bytes_max = (bytes_max + DEAD_LETTER_ROOM_BYTES).min(i64::from(i32::MAX));
             configs.retain(|(name, _)| **name != *"max.message.bytes");
             configs.push(("max.message.bytes".into(), bytes_max.to_string().into()));
+        }
+        if is_dead_letters {
+            // Nobody has dealt with them yet, and an old record must not expire as soon as it has failed.
+            configs.retain(|(name, _)| **name != *"retention.ms");
+            configs.push(("retention.ms".into(), "-1".into()));
         }
         let count = image
             .topic(source)

@@ -371,6 +371,7 @@ impl Life<'_> {
             kind,
             code,
             error,
+            failed_at_ms: self.task.broker.clock.now_ms(),
         }
     }
 

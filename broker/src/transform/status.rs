@@ -70,6 +70,10 @@ pub(crate) struct VersionStatus {
     pub(crate) sinks: Vec<String>,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) on_error: String,
+    pub(crate) dlq: Option<String>,
+    pub(crate) retries: u32,
+    pub(crate) backoff_ms: u32,
+    pub(crate) limits: BTreeMap<String, u64>,
     pub(crate) deployed_at_ms: i64,
     pub(crate) is_current: bool,
 }
@@ -195,7 +199,13 @@ impl TransformStatus {
             (false, Some(worst)) => worst,
         };
         let newest = tasks.iter().max_by_key(|task| task.last_error_at_ms);
-        let told = newest.and_then(|task| task.last_error.clone());
+        let told = newest.and_then(|task| {
+            let error = task.last_error.as_deref()?;
+            Some(match tasks {
+                [_] => error.to_owned(),
+                _ => format!("partition {}: {error}", task.partition),
+            })
+        });
         let missing = (state == TaskState::Waiting)
             .then(|| missing(&broker.metadata.image(), transform))
             .flatten();
@@ -266,6 +276,10 @@ impl TransformDetails {
             sinks: names(version),
             config: config(version),
             on_error: policy(version.on_error).to_owned(),
+            dlq: version.dead_letters.as_ref().map(ToString::to_string),
+            retries: version.retries,
+            backoff_ms: version.backoff_ms,
+            limits: limits(&version.limits),
             deployed_at_ms: version.deployed_at_ms,
             is_current: version.number == transform.current,
         });

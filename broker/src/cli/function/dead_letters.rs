@@ -18,6 +18,7 @@ use super::super::topic::topic_failure;
 use super::reader::{Found, Reader, Reading};
 use super::wire::transform;
 use crate::timestamp::format_timestamp;
+use crate::transform::TransformDetails;
 
 /// What the headers begin with that say why a record is here.
 const CONTEXT: &str = "tidemill.dlq.";
@@ -36,6 +37,9 @@ pub(super) struct DeadLettersArgs {
         allow_hyphen_values = true
     )]
     from: Position,
+    /// Only of this partition of its topic for dead letters.
+    #[arg(long, value_name = "P")]
+    partition: Option<i32>,
     /// Stop after so many dead letters.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -45,6 +49,21 @@ pub(super) struct DeadLettersArgs {
     /// Write them to this topic instead.
     #[arg(long, value_name = "TOPIC", requires = "replay")]
     to: Option<String>,
+}
+
+impl DeadLettersArgs {
+    /// What chooses among the letters, as it was given.
+    fn chosen(&self) -> String {
+        let partition = self
+            .partition
+            .map(|partition| format!(" --partition {partition}"));
+        let from = match self.from {
+            Position::Start => None,
+            from => Some(format!(" --from {from}")),
+        };
+        let limit = self.limit.map(|limit| format!(" --limit {limit}"));
+        [partition, from, limit].into_iter().flatten().collect()
+    }
 }
 
 /// A record that a function did not get through. Its line can be given to `produce --format-in ndjson`.
@@ -69,6 +88,8 @@ struct Context {
     kind: String,
     code: Option<u32>,
     error: String,
+    /// In ms since 1970.
+    failed_at: Option<i64>,
 }
 
 /// A dead letter, taken apart.
@@ -90,24 +111,14 @@ pub(super) async fn run(
     let api = Api {
         address: &client.admin,
     };
-    let Some(topic) = transform(api, &args.name).await?.status.dlq else {
-        let policy = "its policy is not dlq, so records that fail are not kept";
-        return Err(
-            Failure::new(format!("{} has no topic for dead letters", args.name))
-                .cause(policy)
-                .next(format!(
-                    "{} has its policy",
-                    command(&format!("fn describe {}", args.name))
-                )),
-        );
-    };
     let kafka = client.client();
+    let topic = topic(&args.name, api, &kafka).await?;
     if let Err(ClientError::UnknownTopic { .. }) = kafka.topic(&topic).await {
         return Err(no_topic(&args.name, &topic));
     }
     let reading = Reading {
         topic: &topic,
-        partition: None,
+        partition: args.partition,
         from: args.from,
         follow: false,
     };
@@ -120,6 +131,27 @@ pub(super) async fn run(
         true => replay(args, &kafka, &topic, &mut letters, output).await,
         false => list(args, &topic, &mut letters, output).await,
     }
+}
+
+/// Where a transform's dead letters are. Those of before it was deleted, or had another policy, are still there.
+async fn topic(name: &str, api: Api<'_>, kafka: &Client) -> Result<String, Failure> {
+    let found = transform(api, name).await;
+    if let Ok(TransformDetails { status, .. }) = &found
+        && let Some(topic) = &status.dlq
+    {
+        return Ok(topic.clone());
+    }
+    let usual = format!("{name}.dlq");
+    if kafka.topic(&usual).await.is_ok() {
+        return Ok(usual);
+    }
+    found?;
+    let policy = "its policy is not dlq, so records that fail are not kept";
+    let describe = command(&format!("fn describe {name}"));
+    let failure = Failure::new(format!("{name} has no topic for dead letters"));
+    Err(failure
+        .cause(policy)
+        .next(format!("{describe} has its policy")))
 }
 
 fn no_topic(name: &str, topic: &str) -> Failure {
@@ -172,11 +204,14 @@ fn dead_letter(name: &str, found: &Found) -> Option<DeadLetter> {
         return None;
     }
     let partition = PartitionId(text("partition")?.parse().ok()?);
+    let number = |field: &str| text(field).and_then(|number| number.parse().ok());
     Some(DeadLetter {
         source: TopicPartition::new(&*text("topic")?, partition),
         source_offset: text("offset")?.parse().ok()?,
         record: Record {
             headers: own.into_iter().collect::<Headers>(),
+            // The letter's own is another where its topic stamps records itself.
+            timestamp: number("timestamp").unwrap_or(found.record.timestamp),
             ..found.record.clone()
         },
         context: Context {
@@ -188,6 +223,7 @@ fn dead_letter(name: &str, found: &Found) -> Option<DeadLetter> {
             kind: text("kind").unwrap_or_default(),
             code: text("code").and_then(|code| code.parse().ok()),
             error: text("error").unwrap_or_default(),
+            failed_at: number("failed_at"),
         },
     })
 }
@@ -220,7 +256,7 @@ async fn list(
     let count_text = counted(count, "dead letter");
     note(&format!("{count_text} of {} in {topic}{more}", args.name))?;
     if count > 0 {
-        let replay = command(&format!("fn dlq {} --replay", args.name));
+        let replay = command(&format!("fn dlq {}{} --replay", args.name, args.chosen()));
         note(&format!("next:  {replay}"))?;
     }
     Ok(())
@@ -234,8 +270,11 @@ fn letter_text(letter: &DeadLetter) -> String {
     let version = context
         .version
         .map_or(String::new(), |version| format!(", version {version}"));
+    let failed_at = context.failed_at.map_or(String::new(), |ms| {
+        format!(", failed at {}", format_timestamp(ms))
+    });
     let mut text = format!(
-        "{} offset {}  {}{version}\n  {}{code}: {}\n",
+        "{} offset {}  {}{version}{failed_at}\n  {}{code}: {}\n",
         letter.source,
         letter.source_offset,
         format_timestamp(record.timestamp),
@@ -404,11 +443,13 @@ mod tests {
                 ("tidemill.dlq.topic", "flights"),
                 ("tidemill.dlq.partition", "2"),
                 ("tidemill.dlq.offset", "40"),
+                ("tidemill.dlq.timestamp", "3"),
                 ("tidemill.dlq.transform", "f"),
                 ("tidemill.dlq.version", "3"),
                 ("tidemill.dlq.kind", "failed"),
                 ("tidemill.dlq.code", "9"),
                 ("tidemill.dlq.error", "no delay"),
+                ("tidemill.dlq.failed_at", "9"),
             ]),
         )
         .unwrap();
@@ -416,6 +457,8 @@ mod tests {
         assert_eq!(letter.source_offset, 40);
         assert_eq!(letter.record.headers.len(), 1);
         assert_eq!(letter.context.code, Some(9));
+        assert_eq!(letter.record.timestamp, 3, "not that of the letter");
+        assert_eq!(letter.context.failed_at, Some(9));
         let text = letter_text(&letter);
         assert!(text.contains("failed 9: no delay"), "{text}");
         assert!(!text.contains('\x1b'), "{text}");

@@ -1,19 +1,23 @@
 //! `tidemill fn deploy` and `tidemill fn upload`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
+use tidemill_metadata::limits::{
+    TRANSFORM_BACKOFF_MS, TRANSFORM_LOG_LINES_PER_SECOND, TRANSFORM_MEMORY_BYTES,
+    TRANSFORM_OUTPUT_BYTES, TRANSFORM_OUTPUT_RECORDS, TRANSFORM_RETRIES, TRANSFORM_TIME_MS,
+};
 
 use super::super::api::{self, Api};
 use super::super::exit::{Failure, command};
 use super::super::http::escaped;
-use super::super::output::{OutputArgs, human_bytes, note};
+use super::super::output::{OutputArgs, human_bytes, note, printable};
 use super::super::position::Position;
 use super::super::topic::key_value;
 use super::artifact;
-use super::wire::{Deployment, FUNCTIONS, TRANSFORMS, short_id};
-use crate::transform::{Deployed, FunctionStatus};
+use super::wire::{Deployment, FUNCTIONS, TRANSFORMS, short_id, transform_path};
+use crate::transform::{Deployed, FunctionStatus, TransformDetails, VersionStatus};
 
 #[derive(Debug, Args)]
 pub(super) struct DeployArgs {
@@ -47,16 +51,16 @@ pub(super) struct DeployArgs {
     /// The topic for dead letters [default: NAME.dlq].
     #[arg(long, value_name = "TOPIC")]
     dlq: Option<String>,
-    /// How often a record is tried again before that.
-    #[arg(long, value_name = "N")]
-    retries: Option<u32>,
-    /// How long to wait before the first time; each further time waits twice as long.
-    #[arg(long, value_name = "MS")]
+    /// How often a record is tried again before that, 0 to 100 [default: 1].
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(TRANSFORM_RETRIES))]
+    retries: Option<u64>,
+    /// How long to wait before the first time, up to 60000; each further time waits twice as long [default: 100].
+    #[arg(long, value_name = "MS", value_parser = value_parser!(u64).range(TRANSFORM_BACKOFF_MS))]
     backoff_ms: Option<u64>,
     #[command(flatten)]
     limits: LimitArgs,
-    /// Lines that the function may log in a second.
-    #[arg(long, value_name = "N")]
+    /// Lines that the function may log in a second, up to 10000 [default: 100].
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(TRANSFORM_LOG_LINES_PER_SECOND))]
     log_lines_per_second: Option<u64>,
 }
 
@@ -78,18 +82,18 @@ struct DeployedFunction {
 /// What one call of a function may use.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct LimitArgs {
-    /// Bytes of memory [default: 67108864].
-    #[arg(long, value_name = "BYTES")]
+    /// Bytes of memory, 65536 to 1073741824 [default: 67108864].
+    #[arg(long, value_name = "BYTES", value_parser = value_parser!(u64).range(TRANSFORM_MEMORY_BYTES))]
     pub(super) memory_max: Option<u64>,
-    /// Milliseconds of processor time for about 1,000 records [default: 1000].
-    #[arg(long, value_name = "MS")]
+    /// Milliseconds of processor time for about 1,000 records, 1 to 60000 [default: 1000].
+    #[arg(long, value_name = "MS", value_parser = value_parser!(u64).range(TRANSFORM_TIME_MS))]
     pub(super) time_max_ms: Option<u64>,
-    /// Bytes that it may make of them [default: 16777216].
-    #[arg(long, value_name = "BYTES")]
+    /// Bytes that it may make of them, 1024 to 67108864 [default: 16777216].
+    #[arg(long, value_name = "BYTES", value_parser = value_parser!(u64).range(TRANSFORM_OUTPUT_BYTES))]
     pub(super) output_bytes_max: Option<u64>,
-    /// Records that it may make of them [default: 10000].
-    #[arg(long, value_name = "N")]
-    pub(super) output_records_max: Option<u32>,
+    /// Records that it may make of them, 1 to 100000 [default: 10000].
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(TRANSFORM_OUTPUT_RECORDS))]
+    pub(super) output_records_max: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -104,7 +108,7 @@ enum OnError {
     Dlq,
     /// It is counted and left out.
     Skip,
-    /// The partition waits for `fn resume`.
+    /// The partition stops before the record, until a version is deployed that takes it; `fn resume` tries it again.
     Stop,
 }
 
@@ -167,11 +171,17 @@ pub(super) async fn deploy(
         backoff_ms: args.backoff_ms,
         limits,
     };
+    let before = current(api, &deployment.name).await;
     let answer = api.post(TRANSFORMS, &deployment).await.map_err(|error| {
         Failure::from(error).trying(format!("cannot deploy {}", deployment.name))
     })?;
     let deployed: Deployed = api::read(&answer)?;
     output.print(&deployed, |deployed| deployed_text(deployed, &deployment))?;
+    if let (Some(before), Some(now)) = (before, current(api, &deployed.name).await) {
+        for change in changes(&before, &now) {
+            note(&format!("changed {change}"))?;
+        }
+    }
     if deployed.version > 1 && deployment.from.is_some() {
         note("--from is for a new transform: this one goes on where it was")?;
         let rewind = format!("fn rewind {} --to POSITION", deployed.name);
@@ -184,6 +194,49 @@ pub(super) async fn deploy(
         note(&format!("next:  {consume}"))?;
     }
     Ok(())
+}
+
+/// The version that runs; none where there is no transform yet.
+async fn current(api: Api<'_>, name: &str) -> Option<VersionStatus> {
+    let found: TransformDetails = api.get(&transform_path(name)).await.ok()?;
+    found
+        .versions
+        .into_iter()
+        .find(|version| version.is_current)
+}
+
+/// What is set otherwise than in the version before, which nobody may have meant: a deployment says all.
+fn changes(before: &VersionStatus, now: &VersionStatus) -> Vec<String> {
+    let (before, now) = (settings(before), settings(now));
+    let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let shown = |value: Option<&String>| value.map_or("(none)".to_owned(), |text| printable(text));
+    names
+        .into_iter()
+        .filter(|name| before.get(*name) != now.get(*name))
+        .map(|name| {
+            let (before, now) = (shown(before.get(name)), shown(now.get(name)));
+            format!("{}: {before} -> {now}", printable(name))
+        })
+        .collect()
+}
+
+fn settings(version: &VersionStatus) -> BTreeMap<String, String> {
+    let config = version.config.iter();
+    let config = config.map(|(key, value)| (format!("config {key}"), value.clone()));
+    let limits = version.limits.iter();
+    let limits = limits.map(|(name, limit)| (name.clone(), limit.to_string()));
+    let dlq = version
+        .dlq
+        .iter()
+        .map(|topic| ("dlq".to_owned(), topic.clone()));
+    let others = [
+        ("sinks", version.sinks.join(",")),
+        ("on_error", version.on_error.clone()),
+        ("retries", version.retries.to_string()),
+        ("backoff_ms", version.backoff_ms.to_string()),
+    ];
+    let others = others.map(|(name, value)| (name.to_owned(), value));
+    config.chain(limits).chain(dlq).chain(others).collect()
 }
 
 fn deployed_text(deployed: &Deployed, deployment: &Deployment) -> String {
@@ -221,7 +274,7 @@ fn limits(args: &DeployArgs) -> BTreeMap<&'static str, u64> {
         ("memory_bytes", limits.memory_max),
         ("time_ms", limits.time_max_ms),
         ("output_bytes", limits.output_bytes_max),
-        ("output_records", limits.output_records_max.map(u64::from)),
+        ("output_records", limits.output_records_max),
         ("log_lines_per_second", args.log_lines_per_second),
     ];
     let given = given.into_iter();

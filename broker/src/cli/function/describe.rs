@@ -17,9 +17,17 @@ pub(super) async fn describe(name: &str, api: Api<'_>, output: OutputArgs) -> Re
     let details = transform(api, name).await?;
     let now_ms = SystemClock::new().now_ms();
     output.print(&details, |details| describe_text(details, now_ms))?;
-    if matches!(&*details.status.state, "stopped" | "paused") {
-        let resume = command(&format!("fn resume {name}"));
-        note(&format!("next:  {resume}"))?;
+    let resume = command(&format!("fn resume {name}"));
+    match &*details.status.state {
+        "paused" => note(&format!("next:  {resume}"))?,
+        // Trying again is not enough where the record is at fault.
+        "stopped" => {
+            note(
+                "next:  deploy a version that gets through the record, or one with --on-error dlq or skip",
+            )?;
+            note(&format!("next:  {resume}, which tries the record again"))?;
+        }
+        _ => {}
     }
     Ok(())
 }

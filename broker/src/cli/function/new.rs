@@ -31,6 +31,10 @@ struct Written {
 fn name(text: &str) -> Result<String, String> {
     const LETTERS_MAX: usize = 64;
     let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
+    // Its own copy of the SDK is a package of that name.
+    if text == "tidemill-sdk" {
+        return Err("it is the name of the SDK".to_owned());
+    }
     let begins = text.starts_with(|c: char| c.is_ascii_lowercase());
     match begins && text.len() <= LETTERS_MAX && text.chars().all(is_allowed) {
         true => Ok(text.to_owned()),
@@ -106,6 +110,7 @@ mod tests {
             "a b",
             "-x",
             "é",
+            "tidemill-sdk",
             &"x".repeat(65),
         ] {
             assert!(name(bad).is_err(), "{bad}");

@@ -22,7 +22,7 @@ pub(super) struct StockFunction {
     pub(super) summary: String,
 }
 
-/// What to deploy. What is left out is the broker's choice, or that of the version before.
+/// What to deploy. What is left out is the broker's choice.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Deployment {
     pub(super) name: String,
@@ -42,7 +42,7 @@ pub(super) struct Deployment {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) dlq: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) retries: Option<u32>,
+    pub(super) retries: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) backoff_ms: Option<u64>,
     pub(super) limits: BTreeMap<&'static str, u64>,

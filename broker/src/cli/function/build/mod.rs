@@ -13,7 +13,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::super::exit::{Failure, command};
-use super::super::output::{OutputArgs, human_bytes, note};
+use super::super::output::{OutputArgs, human_bytes, note, printable};
 use super::artifact::{self, carrier_name, from_here};
 
 #[derive(Debug, Args)]
@@ -149,10 +149,22 @@ fn newest_artifact(project: &Path) -> Result<PathBuf, Failure> {
 
 /// Whether a program can be started.
 fn is_there(program: &str) -> bool {
-    let mut asked = Command::new(program);
-    asked.arg("--version").stdin(Stdio::null());
-    asked.stdout(Stdio::null()).stderr(Stdio::null());
-    asked.status().is_ok_and(|status| status.success())
+    version(program).is_ok()
+}
+
+/// Asks a program for its version; what it says instead, or none where it is not there.
+fn version(program: &str) -> Result<(), Option<String>> {
+    let asked = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output();
+    match asked {
+        Ok(answer) if answer.status.success() => Ok(()),
+        Ok(answer) => Err(Some(printable(
+            String::from_utf8_lossy(&answer.stderr).trim(),
+        ))),
+        Err(_) => Err(None),
+    }
 }
 
 /// Runs a step of a build; what it says is chatter.

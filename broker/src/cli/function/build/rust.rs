@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use super::super::super::exit::Failure;
-use super::is_there;
 use super::toolchain::{self, TARGET};
+use super::version;
 
 /// What cargo says of something that it has built.
 #[derive(Deserialize)]
@@ -19,11 +19,12 @@ struct Message {
 }
 
 pub(super) fn build(project: &Path, install: bool) -> Result<PathBuf, Failure> {
-    if !is_there("cargo") {
-        return Err(Failure::new("cargo is missing")
+    version("cargo").map_err(|said| match said {
+        None => Failure::new("cargo is missing")
             .cause("Rust is built with it")
-            .next("install Rust: https://rustup.rs, or apt-get install cargo"));
-    }
+            .next("install Rust: https://rustup.rs, or apt-get install cargo"),
+        Some(said) => Failure::new("cargo does not run").cause(said),
+    })?;
     let toolchain = toolchain::find(project, install)?;
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--release", "--target", TARGET]);

@@ -57,6 +57,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let partitions = records(input).await?;
     let mut lines = Vec::new();
+    let count: usize = partitions.values().map(Vec::len).sum();
     for (partition, records) in partitions {
         let outcomes = engine.run(SOURCE, partition, records.clone()).await?;
         for (record, outcome) in records.iter().zip(&outcomes) {
@@ -92,6 +93,11 @@ pub(super) async fn run(
         shown.try_for_each(|failure| note(failure))?;
     }
     match failed.len() {
+        // Nothing on stdout could mean anything.
+        0 if expect.is_none() && lines.is_empty() => Ok(note(&format!(
+            "nothing came of {}",
+            counted(count as u64, "record")
+        ))?),
         0 => Ok(()),
         count => Ok(note(&format!(
             "{} failed",

@@ -88,14 +88,14 @@ async fn records(
     let mut found: Vec<Found> = Vec::new();
     while let Some(more) = reader.next().await? {
         found.extend(more);
-        if args.from.is_some() && found.len() >= args.limit {
+        if args.from.is_some() && found.len() as u64 >= args.limit {
             break;
         }
     }
     if args.from.is_none() {
         found.sort_by_key(|found| Reverse((found.record.timestamp, found.record.offset)));
     }
-    found.truncate(args.limit);
+    found.truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));
     let mut partitions: BTreeMap<PartitionId, Vec<Record>> = BTreeMap::new();
     for Found { partition, record } in found {
         partitions

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, value_parser};
 use tidemill_transforms::{Limits, Manifest};
 
 use super::super::ClientArgs;
@@ -77,8 +77,14 @@ struct TestedFunction {
 #[derive(Debug, Args)]
 struct LiveArgs {
     /// So many records.
-    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "input")]
-    limit: usize,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10,
+        conflicts_with = "input",
+        value_parser = value_parser!(u64).range(1..)
+    )]
+    limit: u64,
     /// Only of this partition.
     #[arg(long, value_name = "P", conflicts_with = "input")]
     partition: Option<i32>,
@@ -167,6 +173,8 @@ fn limits(args: &LimitArgs) -> Limits {
         memory_bytes: args.memory_max.unwrap_or(default.memory_bytes),
         time: time.unwrap_or(default.time),
         output_bytes: args.output_bytes_max.unwrap_or(default.output_bytes),
-        output_records: args.output_records_max.unwrap_or(default.output_records),
+        output_records: args
+            .output_records_max
+            .map_or(default.output_records, |records| records as u32),
     }
 }
