@@ -96,19 +96,19 @@ pub(crate) fn collides(broker: &Broker, name: &str) -> Option<Arc<str>> {
     if !name.contains(['.', '_']) {
         return None;
     }
-    let same = |a: char, b: char| a == b || (matches!(a, '.' | '_') && matches!(b, '.' | '_'));
     let image = broker.metadata.image();
-    let mut topics = image.topics().filter(|topic| {
-        topic.name.len() == name.len()
-            && topic
-                .name
-                .chars()
-                .zip(name.chars())
-                .all(|(a, b)| same(a, b))
-    });
+    let mut topics = image.topics();
     topics
-        .find(|topic| *topic.name != *name)
+        .find(|topic| collide(name, &topic.name))
         .map(|topic| Arc::clone(&topic.name))
+}
+
+/// Whether two names differ in nothing but that.
+pub(crate) fn collide(one: &str, other: &str) -> bool {
+    let same = |a: char, b: char| a == b || (matches!(a, '.' | '_') && matches!(b, '.' | '_'));
+    one != other
+        && one.len() == other.len()
+        && one.chars().zip(other.chars()).all(|(a, b)| same(a, b))
 }
 
 /// Creates a topic with one replica a partition, here, and waits until it can be used.

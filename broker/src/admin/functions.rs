@@ -97,7 +97,7 @@ async fn transforms(
         }
         (&Method::POST, None, None) => {
             let wanted = body::json(request.into_body()).await?;
-            let (deployed, is_new) = this.deploy(broker, wanted).await?;
+            let (deployed, is_new) = Transforms::deploy(broker, wanted).await?;
             json(created(is_new), &deployed)
         }
         (&Method::GET | &Method::HEAD, Some(name), None) => {
@@ -106,7 +106,7 @@ async fn transforms(
             json(StatusCode::OK, &found)
         }
         (&Method::DELETE, Some(name), None) => {
-            this.delete(broker, name).await?;
+            Transforms::delete(broker, name).await?;
             json(StatusCode::OK, &json!({}))
         }
         (&Method::POST, Some(name), Some(action @ ("pause" | "resume"))) => {

@@ -8,11 +8,13 @@ use futures_util::future;
 use tidemill_protocol::delete_groups::{
     DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse,
 };
+use tidemill_metadata::MetadataLog;
 use tidemill_protocol::{ErrorCode, Str};
 
 use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::server::context::RequestContext;
+use crate::transform::GROUP_PREFIX;
 
 /// Groups are deleted side by side, so that they share the log's appends.
 pub(crate) async fn handle(
@@ -33,10 +35,10 @@ pub(crate) async fn handle(
 
 async fn delete(broker: &Broker, context: &RequestContext, group_id: Str) -> DeletableGroupResult {
     let resource = Resource::Group(&group_id);
-    let outcome = if broker
+    let is_allowed = broker
         .authorizer
-        .allows(context, Operation::Delete, resource)
-    {
+        .allows(context, Operation::Delete, resource);
+    let outcome = if is_allowed || is_left_behind(broker, &group_id) {
         broker.groups.delete_group(&group_id).await
     } else {
         Err(ErrorCode::GroupAuthorizationFailed)
@@ -51,4 +53,11 @@ async fn delete(broker: &Broker, context: &RequestContext, group_id: Str) -> Del
         error_message: message,
         ..Default::default()
     }
+}
+
+/// Whether it is the group of a transform that is gone, as after a crash in the middle of its deletion: nobody else would delete it.
+fn is_left_behind(broker: &Broker, group_id: &str) -> bool {
+    group_id
+        .strip_prefix(GROUP_PREFIX)
+        .is_some_and(|name| broker.metadata.image().transform(name).is_none())
 }

@@ -11,6 +11,7 @@ use tidemill_records::{Offset, PartitionId, TopicId};
 use tidemill_storage::spawn;
 use tidemill_transforms::{ArtifactError, Fault};
 use tokio::sync::oneshot;
+use tokio::task::JoinError;
 
 use super::artifacts::{Artifacts, id_of};
 use super::deploy::metadata_carrier;
@@ -199,7 +200,8 @@ impl std::str::FromStr for RewindTo {
             _ => match text.strip_prefix('@') {
                 Some(time) => parse_timestamp(time).map(Self::Timestamp).ok_or_else(bad),
                 None => {
-                    let offset = text.parse().ok().filter(|offset| *offset >= 0);
+                    let is_number = text.bytes().all(|digit| digit.is_ascii_digit());
+                    let offset = text.parse().ok().filter(|_| is_number);
                     offset.map(Self::Offset).ok_or_else(bad)
                 }
             },
@@ -243,6 +245,17 @@ pub(super) async fn resolve(
         });
     }
     Ok((found.id, offsets))
+}
+
+/// Does something on a task of its own: a connection that ends would otherwise leave it half done.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ControlError>> + Send + 'static,
+) -> Result<T, ControlError> {
+    match tokio::spawn(work).await.map_err(JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_cancelled)) => Err(Trouble::Stopping.into()),
+    }
 }
 
 impl Transforms {
@@ -405,8 +418,15 @@ impl Transforms {
         Ok(offsets)
     }
 
-    /// Ends a transform: when this returns nothing runs any more, and its offsets are forgotten.
-    pub(crate) async fn delete(&self, broker: &Broker, name: &str) -> Result<(), ControlError> {
+    /// Ends a transform: when this returns nothing runs any more, and its offsets are forgotten. It is done to the end, whether or
+    /// not who asked for it stays.
+    pub(crate) async fn delete(broker: &Arc<Broker>, name: &str) -> Result<(), ControlError> {
+        Self::transform(broker, name)?;
+        let (host, name) = (broker.clone(), name.to_owned());
+        to_the_end(async move { host.transforms.delete_now(&host, &name).await }).await
+    }
+
+    async fn delete_now(&self, broker: &Broker, name: &str) -> Result<(), ControlError> {
         // A deployment under the same name waits until nothing of this one is left.
         let _alone = self.deploying.lock().await;
         Self::transform(broker, name)?;

@@ -13,7 +13,7 @@ use tidemill_metadata::{
 use tidemill_records::{LeaderEpoch, PartitionId, TopicId};
 use tidemill_transforms::{Limits, LogLevel, Runner, RunnerConfig, Share, Source};
 
-use super::control::{ControlError, RewindTo, resolve};
+use super::control::{ControlError, RewindTo, resolve, to_the_end};
 use super::task::{limits_of, manifest};
 use super::trouble::Trouble;
 use super::{Transforms, stock};
@@ -151,8 +151,17 @@ impl DeploymentRequest {
 }
 
 impl Transforms {
-    /// Deploys a function: a new transform, or a new version of one; whether it is new.
+    /// Deploys a function: a new transform, or a new version of one; whether it is new. It is done to the end, whether or not who
+    /// asked for it stays.
     pub(crate) async fn deploy(
+        broker: &Arc<Broker>,
+        request: DeploymentRequest,
+    ) -> Result<(Deployed, bool), ControlError> {
+        let host = broker.clone();
+        to_the_end(async move { host.transforms.deploy_now(&host, request).await }).await
+    }
+
+    async fn deploy_now(
         &self,
         broker: &Arc<Broker>,
         request: DeploymentRequest,
@@ -202,6 +211,7 @@ impl Transforms {
             Err(rejection) => return Err(ProposeError::Rejected(rejection).into()),
         }
         let missing = missing_topics(broker, &version)?;
+        check_not_compacted(broker, version.dead_letters.as_deref())?;
         self.try_out(broker, &request, &version).await?;
         let created_topics = create_topics(broker, &request.source, missing).await?;
         let outcome = broker.metadata.propose(command).await?;
@@ -285,7 +295,7 @@ impl Transforms {
             probed
         };
         let probed = self.host.workers().run(&share, probe).await;
-        let probed = probed.ok_or(Trouble::Stopping)?;
+        let probed = probed.map_err(Trouble::Host)?;
         probed.map_err(|fault| {
             let mut refused = ControlError::from(Trouble::Start(fault));
             let lines = said.lock();
@@ -294,6 +304,22 @@ impl Transforms {
             }
             refused
         })
+    }
+}
+
+/// Compaction would take dead letters away, and a record without a key could not become one.
+fn check_not_compacted(broker: &Broker, dead_letters: Option<&str>) -> Result<(), ControlError> {
+    let held = dead_letters.and_then(|topic| broker.partitions.get(topic, 0));
+    match held {
+        Some(held) if held.log.config().compact => {
+            let message = format!(
+                "{} cannot be the topic for dead letters: it is compacted",
+                dead_letters.unwrap_or_default()
+            );
+            Err(ControlError::new(400, "bad_dead_letters", message)
+                .hint("name another topic with --dlq, or leave it out for NAME.dlq"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -319,7 +345,11 @@ fn missing_topics(
         if topic::is_internal(topic) {
             return Err(refuse(format!("{topic} is internal")));
         }
-        if let Some(other) = topic::collides(broker, topic) {
+        let is_other = |other: &&Arc<str>| *other != topic;
+        let mut others = missing.iter().map(|(other, _)| other).filter(is_other);
+        let among_them = others.find(|other| topic::collide(topic, other));
+        let existing = topic::collides(broker, topic);
+        if let Some(other) = existing.or_else(|| among_them.cloned()) {
             return Err(refuse(format!("topic {topic} collides with {other}")));
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tidemill_records::PartitionId;
+use tidemill_records::{Offset, PartitionId};
 use tidemill_storage::clock::Clock;
 use tidemill_transforms::Share;
 use tokio::sync::Notify;
@@ -70,6 +70,8 @@ pub(crate) struct TaskFigures {
     pub(crate) skipped: AtomicU64,
     /// Records that retention took before they were read.
     pub(crate) missed: AtomicU64,
+    /// Retention's gaps are counted up to here.
+    missed_to: AtomicI64,
     pub(crate) retries: AtomicU64,
     pub(crate) commits: AtomicU64,
     /// The committed offset; -1 before the first.
@@ -94,6 +96,7 @@ impl TaskFigures {
             dead_letters: AtomicU64::default(),
             skipped: AtomicU64::default(),
             missed: AtomicU64::default(),
+            missed_to: AtomicI64::default(),
             retries: AtomicU64::default(),
             commits: AtomicU64::default(),
             committed: AtomicI64::new(-1),
@@ -144,6 +147,14 @@ impl TaskFigures {
     /// With the time of it, in ms since 1970.
     pub(crate) fn last_error_at(&self) -> Option<(Arc<str>, i64)> {
         self.last_error.lock().clone()
+    }
+
+    /// Counts records that retention took before they were read, each once however often it is tried; how many they are.
+    pub(crate) fn count_missed(&self, from: Offset, start: Offset) -> u64 {
+        let counted = self.missed_to.fetch_max(start.0, Ordering::Relaxed);
+        let missed = start.0.saturating_sub(from.0.max(counted)).max(0) as u64;
+        self.missed.fetch_add(missed, Ordering::Relaxed);
+        missed
     }
 
     pub(crate) fn set_error(&self, error: &str) {

@@ -52,6 +52,14 @@ pub(super) enum Ended {
     Stopped,
 }
 
+/// What became of a record that failed.
+enum GivenUp {
+    DeadLetter,
+    Skipped,
+    /// The task waits before it.
+    Stops,
+}
+
 impl Life<'_> {
     /// Goes on until something else is wanted, or something fails.
     pub(super) async fn run(&mut self) -> Result<Ended, Trouble> {
@@ -73,16 +81,9 @@ impl Life<'_> {
             }
             let broker = &self.task.broker;
             let read = source::read(broker, &self.source, self.next, self.epoch).await;
-            let (mut batches, missed) = read?;
-            if missed > 0 {
-                self.task
-                    .figures
-                    .missed
-                    .fetch_add(missed, Ordering::Relaxed);
-                tracing::warn!(
-                    transform = %self.transform.name, partition = %self.source.name, missed,
-                    "retention took records before the transform read them"
-                );
+            let (mut batches, passed_over) = read?;
+            if let Some(start) = passed_over {
+                self.tell_missed(start);
             }
             let read_to = batches.next;
             let mut room = None;
@@ -97,10 +98,13 @@ impl Life<'_> {
                     };
                     // What is large would keep others from the functions' threads.
                     let opening = match has_room {
-                        true => on_thread(opening).await,
-                        false => self.on_worker(opening).await,
+                        true => Some(on_thread(opening).await?),
+                        false => self.on_worker(opening).await?,
                     };
-                    let (back, opened) = opening?;
+                    let Some((back, opened)) = opening else {
+                        self.commit().await?;
+                        return Ok(Ended::Changed);
+                    };
                     batches = back;
                     opened
                 };
@@ -119,6 +123,16 @@ impl Life<'_> {
             }
             // Control batches at the end, and what retention took.
             self.next = self.next.max(read_to);
+        }
+    }
+
+    fn tell_missed(&self, start: Offset) {
+        let missed = self.task.figures.count_missed(self.next, start);
+        if missed > 0 {
+            tracing::warn!(
+                transform = %self.transform.name, partition = %self.source.name, missed,
+                "retention took records before the transform read them"
+            );
         }
     }
 
@@ -201,7 +215,9 @@ impl Life<'_> {
         let mut at = 0;
         let mut attempts = 0;
         while at < records.len() {
-            let step = self.step(&records, at, stamped).await?;
+            let Some(step) = self.step(&records, at, stamped).await? else {
+                return Ok(Some(Ended::Changed));
+            };
             if let Some(fault) = &step.fault
                 && attempts < self.version.retries
             {
@@ -230,30 +246,38 @@ impl Life<'_> {
         Ok(self.is_over()?.then_some(Ended::Changed))
     }
 
+    /// One call of the function; none when something else is wanted of the task before it ends.
     async fn step(
         &mut self,
         records: &Arc<Vec<Record>>,
         at: usize,
         stamped: TimestampType,
-    ) -> Result<Step, Trouble> {
+    ) -> Result<Option<Step>, Trouble> {
         let mut runner = self.runner.take().ok_or(Trouble::Stopping)?;
         let records = records.clone();
         let call = async move {
             let step = runner.run(&records[at..], stamped).await;
             (runner, step)
         };
-        let (runner, step) = self.on_worker(call).await?;
+        let Some((runner, step)) = self.on_worker(call).await? else {
+            return Ok(None);
+        };
         self.runner = Some(runner);
-        step.map_err(Trouble::Start)
+        step.map(Some).map_err(Trouble::Start)
     }
 
+    /// Runs something on the functions' threads. A call may take a minute: one that nobody wants any more is left.
     async fn on_worker<T: Send + 'static>(
         &self,
         call: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, Trouble> {
+    ) -> Result<Option<T>, Trouble> {
         let workers = self.task.broker.transforms.host.workers();
-        let done = workers.run(&self.task.figures.share, call).await;
-        done.ok_or(Trouble::Stopping)
+        let mut wanted = self.task.wanted.clone();
+        tokio::select! {
+            biased;
+            done = workers.run(&self.task.figures.share, call) => Ok(Some(done?)),
+            _ = wanted.changed() => Ok(None),
+        }
     }
 
     async fn retry(&mut self, fault: &Fault, attempt: u32) {
@@ -307,6 +331,7 @@ impl Life<'_> {
         let mut batches = Batches::default();
         batches.add_outputs(&sinks, records, source, compression, &step.outputs);
         let mut ended = None;
+        let mut given_up = Vec::new();
         let failed = step.outputs.failed.iter().map(|failed| {
             let kind = failed.code.map_or("sink", |_| "failed");
             (
@@ -324,19 +349,25 @@ impl Life<'_> {
             (&records[0], fault.kind(), code, fault.to_string())
         });
         for (record, kind, code, error) in failed.chain(fault) {
-            figures.fault(kind);
             let context = self.context(record.offset, record.timestamp, kind, code, &error);
             let headers = dead_letters::headers(Some(record), &context);
             let letter = Outgoing {
                 headers: &headers,
                 ..Outgoing::of(record)
             };
-            ended = self.give_up(&mut batches, letter, &context, compression)?;
+            let done = self.give_up(&mut batches, letter, &context, compression)?;
+            if let GivenUp::Stops = done {
+                ended = Some(Ended::Stopped);
+            }
+            given_up.push((kind, done));
         }
         self.commits
             .written
             .append(broker, batches.seal(), figures)
             .await?;
+        given_up
+            .iter()
+            .for_each(|(kind, done)| self.count(kind, done));
         let done = match (stops_at, &ended) {
             (Some(at), _) => &records[..at as usize],
             (None, Some(_)) => &[],
@@ -375,69 +406,85 @@ impl Life<'_> {
         }
     }
 
-    /// Does with a record that failed what the policy says.
+    /// Does with a record that failed what the policy says. A dead letter that its topic would refuse is refused here, before
+    /// anything is written.
     fn give_up(
         &self,
         batches: &mut Batches,
         letter: Outgoing<'_>,
         context: &Context<'_>,
         compression: Compression,
-    ) -> Result<Option<Ended>, Trouble> {
-        let figures = &self.task.figures;
-        figures.set_error(&format!("offset {}: {}", context.offset, context.error));
-        match (self.version.on_error, &self.version.dead_letters) {
-            (OnError::Stop, _) => return Ok(Some(Ended::Stopped)),
-            (OnError::DeadLetters, Some(topic)) => {
-                let sink = Sink::find(&self.task.broker, topic)?;
-                let mut letter = letter;
-                if sink.is_too_large(&letter, compression) {
-                    // The record is still in the source; the context says where.
-                    letter.value = None;
-                }
-                if sink.is_too_large(&letter, compression) {
-                    return Err(Trouble::DeadLetter {
-                        offset: context.offset,
-                        topic: topic.to_string(),
-                    });
-                }
-                let partition = PartitionId(context.partition.0 % sink.partitions());
-                batches.add(&sink, partition, compression, letter);
-                figures.dead_letters.fetch_add(1, Ordering::Relaxed);
-            }
-            (OnError::Skip, _) | (OnError::DeadLetters, None) => {
-                figures.skipped.fetch_add(1, Ordering::Relaxed);
-            }
+    ) -> Result<GivenUp, Trouble> {
+        self.task
+            .figures
+            .set_error(&format!("offset {}: {}", context.offset, context.error));
+        let topic = match (self.version.on_error, &self.version.dead_letters) {
+            (OnError::Stop, _) => return Ok(GivenUp::Stops),
+            (OnError::Skip, _) | (OnError::DeadLetters, None) => return Ok(GivenUp::Skipped),
+            (OnError::DeadLetters, Some(topic)) => topic,
+        };
+        let sink = Sink::find(&self.task.broker, topic)?;
+        let now_ms = context.failed_at_ms;
+        let mut letter = letter;
+        if sink.is_too_large(&letter, compression) {
+            // The record is still in the source; the context says where.
+            letter.value = None;
         }
-        Ok(None)
+        if !sink.takes_timestamp(letter.timestamp, now_ms) {
+            // The context has the record's.
+            letter.timestamp = now_ms;
+        }
+        if let Some(refusal) = sink.refusal(&letter, compression, now_ms) {
+            return Err(Trouble::DeadLetter {
+                offset: context.offset,
+                refusal,
+            });
+        }
+        let partition = PartitionId(context.partition.0 % sink.partitions());
+        batches.add(&sink, partition, compression, letter);
+        Ok(GivenUp::DeadLetter)
+    }
+
+    /// Counts a record that was given up, when that is written.
+    fn count(&self, kind: &str, given_up: &GivenUp) {
+        let figures = &self.task.figures;
+        figures.fault(kind);
+        match given_up {
+            GivenUp::DeadLetter => figures.dead_letters.fetch_add(1, Ordering::Relaxed),
+            GivenUp::Skipped => figures.skipped.fetch_add(1, Ordering::Relaxed),
+            GivenUp::Stops => 0,
+        };
     }
 
     /// A batch that cannot be opened becomes one dead letter, with the batch as its value where it fits.
     async fn give_up_batch(&mut self, unreadable: Unreadable) -> Result<Option<Ended>, Trouble> {
+        const KIND: &str = "batch";
         let Unreadable { from, batch, error } = unreadable;
         let (broker, figures) = (&self.task.broker, &self.task.figures);
-        figures.fault("batch");
         let error = format!(
             "the records up to offset {} cannot be read: {error}",
             batch.last_offset()
         );
-        let context = self.context(from, batch.max_timestamp(), "batch", None, &error);
+        let context = self.context(from, batch.max_timestamp(), KIND, None, &error);
         let headers = dead_letters::headers(None, &context);
         let bytes = batch.to_bytes();
         let letter = Outgoing {
-            timestamp: broker.clock.now_ms(),
+            timestamp: context.failed_at_ms,
             key: None,
             value: Some(&bytes),
             headers: &headers,
         };
         let mut batches = Batches::default();
-        if let Some(ended) = self.give_up(&mut batches, letter, &context, Compression::None)? {
-            return Ok(Some(ended));
-        }
+        let given_up = self.give_up(&mut batches, letter, &context, Compression::None)?;
         self.commits
             .written
             .append(broker, batches.seal(), figures)
             .await?;
-        Ok(None)
+        self.count(KIND, &given_up);
+        Ok(match given_up {
+            GivenUp::Stops => Some(Ended::Stopped),
+            GivenUp::DeadLetter | GivenUp::Skipped => None,
+        })
     }
 
     fn position(&self) -> Position {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidemill_log::{AppendOrigin, LogConfig};
 use tidemill_metadata::MetadataLog;
 use tidemill_records::{
-    Compression, Headers, LeaderEpoch, Offset, PartitionId, Record, RecordBatch,
+    Compression, DecodeLimit, Headers, LeaderEpoch, Offset, PartitionId, Record, RecordBatch,
     RecordBatchBuilder, TimestampType, murmur2_partition,
 };
 use tidemill_storage::wal::Lsn;
@@ -124,11 +124,11 @@ impl Sink {
         }
         let mut alone = RecordBatchBuilder::new(compression);
         alone.push(record.timestamp, record.key, record.value, record.headers);
-        seal(alone).size_bytes() > self.bytes_max()
+        seal(alone, usize::MAX).size_bytes() > self.bytes_max()
     }
 
     /// Why the sink would not take a record.
-    fn refusal(
+    pub(super) fn refusal(
         &self,
         record: &Outgoing<'_>,
         compression: Compression,
@@ -149,14 +149,17 @@ impl Sink {
             ));
         }
         let stamped = record.timestamp;
-        if config.timestamp_type == TimestampType::CreateTime && stamped >= 0 {
-            let earliest = now_ms.saturating_sub(config.timestamp_before_max_ms);
-            let latest = now_ms.saturating_add(config.timestamp_after_max_ms);
-            if !(earliest..=latest).contains(&stamped) {
-                return Some(format!("{topic} does not take the timestamp {stamped}"));
-            }
-        }
-        None
+        (!self.takes_timestamp(stamped, now_ms))
+            .then(|| format!("{topic} does not take the timestamp {stamped}"))
+    }
+
+    pub(super) fn takes_timestamp(&self, stamped: i64, now_ms: i64) -> bool {
+        let config = &self.config;
+        let earliest = now_ms.saturating_sub(config.timestamp_before_max_ms);
+        let latest = now_ms.saturating_add(config.timestamp_after_max_ms);
+        config.timestamp_type != TimestampType::CreateTime
+            || stamped < 0
+            || (earliest..=latest).contains(&stamped)
     }
 
     /// The partition that a guest chose; none where the sink has no such.
@@ -213,7 +216,13 @@ pub(super) fn refuse(
 #[derive(Default)]
 pub(super) struct Batches {
     sealed: Vec<(Arc<str>, PartitionId, RecordBatch)>,
-    open: BTreeMap<(Arc<str>, PartitionId), RecordBatchBuilder>,
+    open: BTreeMap<(Arc<str>, PartitionId), Open>,
+}
+
+struct Open {
+    builder: RecordBatchBuilder,
+    /// What the sink takes.
+    bytes_max: usize,
 }
 
 impl Batches {
@@ -244,35 +253,56 @@ impl Batches {
         record: Outgoing<'_>,
     ) {
         let compression = sink.compression.unwrap_or(compression);
-        let key = (sink.topic.clone(), partition);
         let fresh = || RecordBatchBuilder::new(compression);
-        let builder = self.open.entry(key).or_insert_with(fresh);
-        let bytes_max = sink.bytes_max().min(BATCH_BYTES_MAX);
-        if builder.record_count() > 0 && builder.plain_bytes() + record.bytes() > bytes_max {
-            let full = std::mem::replace(builder, fresh());
-            self.sealed
-                .push((sink.topic.clone(), partition, seal(full)));
+        let bytes_max = sink.bytes_max();
+        let open = self.open.entry((sink.topic.clone(), partition));
+        let open = open.or_insert_with(|| Open {
+            builder: fresh(),
+            bytes_max,
+        });
+        let bytes = open.builder.plain_bytes() + record.bytes();
+        if open.builder.record_count() > 0 && bytes > bytes_max.min(BATCH_BYTES_MAX) {
+            let full = std::mem::replace(&mut open.builder, fresh());
+            let full = seal(full, bytes_max);
+            self.sealed.push((sink.topic.clone(), partition, full));
         }
-        let builder = self.open.get_mut(&(sink.topic.clone(), partition));
-        let builder = builder.expect("made above");
-        builder.push(record.timestamp, record.key, record.value, record.headers);
+        open.builder
+            .push(record.timestamp, record.key, record.value, record.headers);
     }
 
     /// All batches.
     pub(super) fn seal(mut self) -> Vec<(Arc<str>, PartitionId, RecordBatch)> {
-        for ((topic, partition), builder) in self.open {
-            if builder.record_count() > 0 {
-                self.sealed.push((topic, partition, seal(builder)));
+        for ((topic, partition), open) in self.open {
+            if open.builder.record_count() > 0 {
+                let batch = seal(open.builder, open.bytes_max);
+                self.sealed.push((topic, partition, batch));
             }
         }
         self.sealed
     }
 }
 
-fn seal(builder: RecordBatchBuilder) -> RecordBatch {
-    builder
-        .build()
-        .expect("records within the bounds of a batch, and at least one")
+/// Makes the batch: plain where the codec makes it larger than it may be, as it does what is compressed already.
+fn seal(builder: RecordBatchBuilder, bytes_max: usize) -> RecordBatch {
+    const MADE: &str = "records within the bounds of a batch, and at least one";
+    let plain_bytes = builder.plain_bytes();
+    let batch = builder.build().expect(MADE);
+    if batch.size_bytes() <= bytes_max || plain_bytes >= batch.size_bytes() {
+        return batch;
+    }
+    let mut plain = RecordBatchBuilder::new(Compression::None);
+    let records = batch.records(DecodeLimit(plain_bytes));
+    for record in records.into_iter().flatten() {
+        let record = record.expect("it was written just now");
+        let Outgoing {
+            timestamp,
+            key,
+            value,
+            headers,
+        } = Outgoing::of(&record);
+        plain.push(timestamp, key, value, headers);
+    }
+    plain.build().expect(MADE)
 }
 
 /// What was appended since the last commit.

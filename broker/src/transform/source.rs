@@ -48,7 +48,7 @@ pub(super) struct Opened {
     pub(super) records: Vec<Record>,
     /// Where the task goes on behind them.
     pub(super) next: Offset,
-    /// The codec of the first batch, for what is written.
+    /// Their codec, for what is written.
     pub(super) compression: Compression,
     /// What their timestamps are.
     pub(super) stamped: TimestampType,
@@ -69,16 +69,16 @@ pub(super) fn end(partition: &Partition) -> Offset {
     partition.end_for(Isolation::Committed)
 }
 
-/// Reads from `from`, here or from the tier; nothing when there is nothing more. What retention has taken is passed over, and
-/// counted in what comes back.
+/// Reads from `from`, here or from the tier; nothing when there is nothing more. What retention has taken is passed over: then the
+/// offset at which the log starts comes back too.
 pub(super) async fn read(
     broker: &Broker,
     partition: &Arc<Partition>,
     from: Offset,
     epoch: LeaderEpoch,
-) -> Result<(Batches, u64), Trouble> {
+) -> Result<(Batches, Option<Offset>), Trouble> {
     let start = partition.log.log_start_offset();
-    let missed = start.0.saturating_sub(from.0).max(0) as u64;
+    let passed_over = (from < start).then_some(start);
     let from = from.max(start);
     let read = match partition.read(from, epoch, Isolation::Committed, READ_BYTES, true) {
         Err(PartitionError::Read(ReadError::NotLocal { .. })) => {
@@ -110,7 +110,7 @@ pub(super) async fn read(
         from,
         next,
     };
-    Ok((batches, missed))
+    Ok((batches, passed_over))
 }
 
 impl Batches {
@@ -152,7 +152,10 @@ impl Batches {
                 Some(half_taken) => half_taken,
                 None if is_half_taken => return Some(opened),
                 None => {
-                    let next = |batch: &mut RecordBatch| batch.timestamp_type() == opened.stamped;
+                    let next = |batch: &mut RecordBatch| {
+                        batch.timestamp_type() == opened.stamped
+                            && batch.compression() == opened.compression
+                    };
                     let Some(batch) = self.batches.pop_front_if(next) else {
                         return Some(opened);
                     };

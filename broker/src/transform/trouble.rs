@@ -3,7 +3,7 @@
 use tidemill_metadata::ProposeError;
 use tidemill_protocol::ErrorCode;
 use tidemill_records::{BatchError, Offset};
-use tidemill_transforms::{ArtifactError, Fault};
+use tidemill_transforms::{ArtifactError, Fault, Unfinished};
 
 use crate::partition::PartitionError;
 use crate::tiering::RemoteError;
@@ -45,10 +45,10 @@ pub(crate) enum Trouble {
     Load(#[from] ArtifactError),
     #[error("the function cannot be started")]
     Start(#[source] Fault),
-    #[error(
-        "the dead letter of offset {offset} is too large for {topic}; raise its max.message.bytes"
-    )]
-    DeadLetter { offset: Offset, topic: String },
+    #[error("the dead letter of offset {offset} cannot be written: {refusal}")]
+    DeadLetter { offset: Offset, refusal: String },
+    #[error(transparent)]
+    Host(#[from] Unfinished),
     #[error("the broker stops")]
     Stopping,
 }

@@ -31,4 +31,4 @@ pub use instances::Instances;
 pub use limits::Limits;
 pub use log::{LogLevel, LogSink};
 pub use runner::{Runner, RunnerConfig, Step};
-pub use workers::{Share, Workers};
+pub use workers::{Share, Unfinished, Workers};

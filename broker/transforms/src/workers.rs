@@ -120,6 +120,17 @@ impl Queue {
     }
 }
 
+/// Why a call has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unfinished {
+    /// The threads were stopped before it ended.
+    #[error("the functions' threads have stopped")]
+    Stopped,
+    /// The host itself failed.
+    #[error("the host of the functions failed by panic")]
+    Panicked,
+}
+
 /// The queue, its threads and the clock that makes them give way.
 pub struct Workers {
     engine: wasmtime::Engine,
@@ -143,16 +154,23 @@ impl Workers {
         })
     }
 
-    /// Runs a call on one of the threads; none when the threads are stopped before it ends, or when it panics.
+    /// Runs a call on one of the threads. One whose caller goes away ends where it gives way next.
     pub async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         share: &Arc<Share>,
         call: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        let (send, result) = oneshot::channel();
+    ) -> Result<T, Unfinished> {
+        let (mut send, result) = oneshot::channel();
         let future = async move {
-            // Nobody waits any more when the caller is gone.
-            let _ = send.send(call.await);
+            let mut call = std::pin::pin!(call);
+            let done = std::future::poll_fn(|context| match send.poll_canceled(context) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => call.as_mut().poll(context).map(Some),
+            });
+            if let Some(done) = done.await {
+                // The caller may go away even now.
+                let _ = send.send(done);
+            }
         };
         let job = Arc::new(Job {
             share: share.clone(),
@@ -161,7 +179,12 @@ impl Workers {
             future: Mutex::new(Some(Box::pin(future))),
         });
         self.enqueue(job, true);
-        result.await.ok()
+        result
+            .await
+            .map_err(|_| match self.stopped.load(Ordering::SeqCst) {
+                true => Unfinished::Stopped,
+                false => Unfinished::Panicked,
+            })
     }
 
     /// One thread's work, until [`Workers::stop`].

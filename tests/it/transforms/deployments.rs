@@ -99,6 +99,12 @@ async fn wrong_deployments_are_refused_with_the_reason() {
             "__consumer_offsets",
         ),
         (json!({ "sinks": ["a b"] }), 400, "bad_topic", "a b"),
+        (
+            json!({ "sinks": ["a.b", "a_b"] }),
+            400,
+            "bad_topic",
+            "collides",
+        ),
         (json!({ "name": "no/name" }), 400, "", "name"),
         (
             json!({ "limits": { "time_ms": 0 } }),

@@ -222,6 +222,78 @@ async fn a_record_that_is_small_only_when_it_is_compressed_goes_through() {
 }
 
 #[tokio::test]
+async fn a_frame_has_one_codec() {
+    let mut rig = Rig::start().await;
+    rig.wire.must_create("in", 1, &[]).await;
+    rig.produce(0, &["small"]).await;
+    let large = "x".repeat(2_000_000);
+    let mut compressed = RecordBatchBuilder::new(Compression::Zstd);
+    compressed.push(5, None, Some(large.as_bytes()), &Headers::default());
+    let compressed = compressed.build().unwrap();
+    rig.wire.must_produce("in", 0, &compressed).await;
+    rig.deploy(IDENTITY, "copy", json!({})).await;
+    rig.caught_up("copy").await;
+    assert_eq!(rig.values("out").await, ["small".to_owned(), large]);
+}
+
+#[tokio::test]
+async fn a_codec_that_makes_a_record_too_large_is_left_out() {
+    const BYTES_MAX: usize = 100_000;
+    let bytes_max = BYTES_MAX.to_string();
+    let bounded = [("max.message.bytes", &*bytes_max)];
+    let mut rig = Rig::start().await;
+    rig.wire.must_create("in", 1, &bounded).await;
+    // Bytes that no codec makes fewer.
+    let mut state = 1u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+        (state >> 56) as u8
+    });
+    let value: Vec<u8> = noise.take(BYTES_MAX - 101).collect();
+    let mut full = RecordBatchBuilder::new(Compression::None);
+    full.push(5, None, Some(&value), &Headers::default());
+    rig.wire.must_produce("in", 0, &full.build().unwrap()).await;
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        let sink = format!("out-{codec}");
+        let configs = [bounded[0], ("compression.type", codec)];
+        rig.wire.must_create(&sink, 1, &configs).await;
+        rig.deploy(IDENTITY, codec, json!({ "sinks": [sink] }))
+            .await;
+        rig.caught_up(codec).await;
+        assert_eq!(rig.all(&sink, 0).await[0].value.as_deref(), Some(&*value));
+    }
+}
+
+/// A record from the future goes to neither the sink nor, with its own time, the topic for dead letters.
+#[tokio::test]
+async fn a_dead_letter_is_taken_whatever_the_time_of_its_record() {
+    const LATE: i64 = 95_617_584_000_000;
+    let mut rig = Rig::start().await;
+    let any_time = [("message.timestamp.after.max.ms", "9223372036854775807")];
+    rig.wire.must_create("in", 1, &any_time).await;
+    let found = [
+        (5, None, Some("before"), &[][..]),
+        (LATE, None, Some("late"), &[]),
+        (5, None, Some("behind"), &[]),
+    ];
+    rig.wire.must_produce("in", 0, &batch(&found)).await;
+    // Its name is before that of the dead letters, as the order of writing is.
+    rig.deploy(IDENTITY, "t", json!({ "sinks": ["a-sink"] }))
+        .await;
+    rig.caught_up("t").await;
+    assert_eq!(rig.values("a-sink").await, ["before", "behind"]);
+    let letters = rig.all("t.dlq", 0).await;
+    assert_eq!(text(&letters[0].value).as_deref(), Some("late"));
+    assert_eq!(
+        headers(&letters[0])["tidemill.dlq.timestamp"],
+        LATE.to_string()
+    );
+    assert!(letters[0].timestamp < LATE);
+    let status = rig.status("t").await;
+    assert_eq!((&status["dead_letters"], letters.len()), (&json!(1), 1));
+}
+
+#[tokio::test]
 async fn a_sink_that_is_gone_is_waited_for_and_nothing_is_lost() {
     let mut rig = Rig::start().await;
     rig.wire.must_create("in", 1, &[]).await;

@@ -33,7 +33,7 @@ fn a_quiet_task_gets_through_beside_looping_ones_on_one_thread() {
             };
             let done = workers.run(&share, call).await;
             assert!(
-                is_over.load(Ordering::SeqCst) && done.is_none(),
+                is_over.load(Ordering::SeqCst) && done.is_err(),
                 "it ends with its threads"
             );
         });

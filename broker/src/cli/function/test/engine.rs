@@ -85,9 +85,8 @@ impl Engine {
         );
         let ran = run_all(runner, records);
         let outcomes = self.host.workers().run(&share, ran).await;
-        let outcomes = outcomes.ok_or_else(|| {
-            Failure::new("the engine gave up").cause("the host itself failed, not the function")
-        })?;
+        let outcomes =
+            outcomes.map_err(|error| Failure::new("the engine gave up").because(&error))?;
         outcomes.map_err(|fault| match &fault {
             Fault::Configuration { .. } => Failure::new(fault.to_string()).next(
                 "give the function what it asks for with --config K=V, or other --sink names",
