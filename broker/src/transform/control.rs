@@ -10,7 +10,7 @@ use tidemill_metadata::{
 use tidemill_records::{Offset, PartitionId, TopicId};
 use tidemill_storage::spawn;
 use tidemill_transforms::{ArtifactError, Fault};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::artifacts::{Artifacts, id_of};
 use super::deploy::metadata_carrier;
@@ -104,13 +104,19 @@ impl From<Trouble> for ControlError {
 
 impl From<ArtifactError> for ControlError {
     fn from(error: ArtifactError) -> Self {
-        let (status, code) = match &error {
-            ArtifactError::TooLarge(_) => (413, "artifact_too_large"),
-            _ => (422, "artifact_refused"),
+        let (status, code, hint) = match &error {
+            ArtifactError::TooLarge(_) => (
+                413,
+                "artifact_too_large",
+                "build it for size, without debug information and with less inlined",
+            ),
+            _ => (
+                422,
+                "artifact_refused",
+                "wasm-sdk/ABI.md says what a function exports; `tidemill fn new` begins one that does",
+            ),
         };
-        Self::new(status, code, Trouble::Load(error).told()).hint(
-            "wasm-sdk/ABI.md says what a function exports; `tidemill fn new` begins one that does",
-        )
+        Self::new(status, code, Trouble::Load(error).told()).hint(hint)
     }
 }
 
@@ -257,6 +263,9 @@ impl Transforms {
         let id = id_of(&artifact);
         let known = broker.metadata.image().function(id).cloned();
         let is_new = known.is_none();
+        // A compilation at a time, whose memory ends with it, also where the client does not wait for it.
+        static COMPILING: Semaphore = Semaphore::const_new(1);
+        let compiling = COMPILING.acquire().await.expect("nobody closes it");
         let (send, stored) = oneshot::channel();
         let (host, bytes) = (broker.clone(), artifact.clone());
         spawn::spawn_thread("function-compile", move || async move {
@@ -265,6 +274,7 @@ impl Transforms {
                 Some(stored) => Ok(Some(stored)),
                 None => host.transforms.compile_and_keep(id, &bytes).map(|()| None),
             };
+            drop(compiling);
             let _ = send.send(compiled);
         });
         let stored = stored.await;
