@@ -165,6 +165,7 @@ fn unescaped(text: &str) -> String {
     while let Some((first, behind)) = rest.split_first() {
         let digits = behind
             .get(..2)
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
             .and_then(|digits| std::str::from_utf8(digits).ok());
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         match (first, byte) {
@@ -179,4 +180,25 @@ fn unescaped(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescaped;
+
+    #[test]
+    fn a_byte_is_two_hexadecimal_digits() {
+        for (text, meant) in [
+            ("a%20b", "a b"),
+            ("%c3%A9", "é"),
+            ("%2525", "%25"),
+            ("%+1", "%+1"),
+            ("%-1", "%-1"),
+            ("%1", "%1"),
+            ("%g0%", "%g0%"),
+            ("%é", "%é"),
+        ] {
+            assert_eq!(unescaped(text), meant);
+        }
+    }
 }

@@ -121,7 +121,10 @@ async fn answer(broker: &Arc<Broker>, request: Request<Incoming>) -> Answer {
     if method != Method::GET && request.headers().contains_key(ORIGIN) {
         // A page in somebody's browser, which reaches this address where its server does not.
         let message = "a web page may not change a broker";
-        return refused(&ControlError::new(403, "cross_origin", message));
+        let error = ControlError::new(403, "cross_origin", message);
+        return refused(
+            &error.hint("send it without the header Origin, from a program or a shell"),
+        );
     }
     if let Some(answer) = functions::answer(broker, request).await {
         return answer;

@@ -105,13 +105,19 @@ impl From<Trouble> for ControlError {
 
 impl From<ArtifactError> for ControlError {
     fn from(error: ArtifactError) -> Self {
-        let (status, code) = match &error {
-            ArtifactError::TooLarge(_) => (413, "artifact_too_large"),
-            _ => (422, "artifact_refused"),
+        let (status, code, hint) = match &error {
+            ArtifactError::TooLarge(_) => (
+                413,
+                "artifact_too_large",
+                "build it for size, without debug information and with less inlined",
+            ),
+            _ => (
+                422,
+                "artifact_refused",
+                "wasm-sdk/ABI.md says what a function exports; `tidemill fn new` begins one that does",
+            ),
         };
-        Self::new(status, code, Trouble::Load(error).told()).hint(
-            "wasm-sdk/ABI.md says what a function exports; `tidemill fn new` begins one that does",
-        )
+        Self::new(status, code, Trouble::Load(error).told()).hint(hint)
     }
 }
 
@@ -276,7 +282,11 @@ impl Transforms {
             let stored = known.filter(|known| Artifacts::read(&host, known).is_ok());
             let compiled = match stored {
                 Some(stored) => Ok(Some(stored)),
-                None => host.transforms.compile_and_keep(id, &bytes).map(|()| None),
+                None => {
+                    // Held until it has ended, also where the client does not wait for it.
+                    let _alone = host.transforms.compiling.lock().await;
+                    host.transforms.compile_and_keep(id, &bytes).map(|()| None)
+                }
             };
             let _ = send.send(compiled);
         });

@@ -79,6 +79,8 @@ pub(crate) struct Transforms {
     large_batches: Arc<Semaphore>,
     /// A deployment at a time, so that two of one name see each other.
     deploying: tokio::sync::Mutex<()>,
+    /// A new artifact at a time: compiling one takes up to about 1 GiB.
+    compiling: tokio::sync::Mutex<()>,
     /// Functions that somebody is loading or has loaded.
     loaded: Mutex<HashMap<FunctionId, Arc<compiled::Loading>>>,
 }
@@ -108,6 +110,7 @@ impl Transforms {
             tasks: Tasks::new(clock),
             large_batches: Arc::new(Semaphore::new(LARGE_BATCHES_MAX)),
             deploying: tokio::sync::Mutex::default(),
+            compiling: tokio::sync::Mutex::default(),
             loaded: Mutex::default(),
         })
     }

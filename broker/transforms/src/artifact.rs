@@ -1,5 +1,7 @@
 //! What an artifact must be before anybody compiles it into a deployment.
 
+mod code_size;
+
 use std::error::Error;
 
 use wasmtime::component::types::ComponentItem;
@@ -31,8 +33,8 @@ pub enum ArtifactError {
     #[error("this is no WebAssembly: it begins with {0:02x?}, not with 00 61 73 6d")]
     NotWasm(Vec<u8>),
     /// It is larger than anybody's function.
-    #[error("the artifact has {0} bytes; {ARTIFACT_BYTES_MAX} are allowed")]
-    TooLarge(usize),
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
     /// WebAssembly of a kind that is neither a module nor a component of today.
     #[error("this is WebAssembly of the unknown version {0:02x?}")]
     UnknownVersion([u8; 4]),
@@ -66,10 +68,39 @@ pub enum ArtifactError {
     Compiled(#[source] Box<dyn Error + Send + Sync>),
 }
 
+/// What of an artifact is too large to be compiled.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooLarge {
+    /// The artifact itself.
+    #[error("the artifact has {0} bytes; {ARTIFACT_BYTES_MAX} are allowed")]
+    Bytes(usize),
+    /// The number of its functions.
+    #[error("the artifact has more than {0} functions")]
+    Functions(u64),
+    /// The bytes of its functions.
+    #[error("the functions of the artifact have more than {0} bytes together")]
+    Code(u64),
+    /// What its functions call.
+    #[error(
+        "the functions of the artifact have calls with more than {0} parameters and results together"
+    )]
+    Calls(u64),
+    /// One of its functions.
+    #[error("function {function} has {size}; {bound} are allowed")]
+    Function {
+        /// Which one; they count from 0, without imports, on from module to module of a component.
+        function: u64,
+        /// What it has.
+        size: String,
+        /// What it may have.
+        bound: String,
+    },
+}
+
 /// Tells the carrier by the first eight bytes.
 pub fn carrier(artifact: &[u8]) -> Result<Carrier, ArtifactError> {
     if artifact.len() > ARTIFACT_BYTES_MAX {
-        return Err(ArtifactError::TooLarge(artifact.len()));
+        return Err(TooLarge::Bytes(artifact.len()).into());
     }
     let Some((b"\0asm", version)) = artifact.split_first_chunk::<4>() else {
         let start = artifact.iter().take(4).copied().collect();
@@ -81,6 +112,13 @@ pub fn carrier(artifact: &[u8]) -> Result<Carrier, ArtifactError> {
         Some(other) => Err(ArtifactError::UnknownVersion(*other)),
         None => Err(ArtifactError::UnknownVersion([0; 4])),
     }
+}
+
+/// Tells the carrier of an artifact that may be compiled: one whose code is not too large for that.
+pub(crate) fn compilable(artifact: &[u8]) -> Result<Carrier, ArtifactError> {
+    let carrier = carrier(artifact)?;
+    code_size::check(artifact)?;
+    Ok(carrier)
 }
 
 /// Holds a compiled module against ABI.md.

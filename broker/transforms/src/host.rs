@@ -108,7 +108,7 @@ impl Host {
     }
 
     fn code(&self, bytes: &[u8]) -> Result<Code, ArtifactError> {
-        let code = match artifact::carrier(bytes)? {
+        let code = match artifact::compilable(bytes)? {
             Carrier::CoreModule => Module::new(&self.engine, bytes).map(Code::Module),
             Carrier::Component => Component::new(&self.engine, bytes).map(Code::Component),
         };

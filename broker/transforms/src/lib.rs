@@ -19,7 +19,7 @@ mod runner;
 mod tests;
 mod workers;
 
-pub use artifact::{ARTIFACT_BYTES_MAX, ArtifactError, Carrier, carrier};
+pub use artifact::{ARTIFACT_BYTES_MAX, ArtifactError, Carrier, TooLarge, carrier};
 pub use fault::Fault;
 pub use frame::{
     Changed, Content, FRAME_BYTES_MAX, FRAME_RECORDS_MAX, FailedRecord, FrameFault, Manifest,

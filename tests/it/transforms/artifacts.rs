@@ -43,6 +43,31 @@ async fn what_is_no_function_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_function_too_large_to_compile_is_refused_with_the_bound() {
+    let rig = Rig::start().await;
+    // One function of the type () -> (), with 49,000 locals.
+    let artifact = [
+        &b"\0asm\x01\0\0\0"[..],
+        b"\x01\x04\x01\x60\0\0",
+        b"\x03\x02\x01\0",
+        b"\x0a\x08\x01\x06\x01\xe8\xfe\x02\x7f\x0b",
+    ]
+    .concat();
+    let (status, answer) = rig.call("POST", "/v1/functions", &artifact).await;
+    assert_eq!(
+        (status, &answer["code"]),
+        (413, &json!("artifact_too_large")),
+        "{answer}"
+    );
+    let message = answer["message"].as_str().unwrap();
+    assert!(
+        message.contains("function 0 has 49000 locals; 10000 are allowed"),
+        "{answer}"
+    );
+    assert!(answer["hint"].is_string());
+}
+
+#[tokio::test]
 async fn an_artifact_is_kept_once_and_deleted_when_nobody_uses_it() {
     let mut rig = Rig::start().await;
     rig.wire.must_create("in", 1, &[]).await;

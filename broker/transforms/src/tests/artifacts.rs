@@ -125,3 +125,79 @@ fn compiled_code_is_loaded_from_a_file() {
     let mut identity = rig.runner(IDENTITY, &[], Limits::default());
     assert_eq!(identity.all(&records(3, &[])).0, [0, 1, 2]);
 }
+
+#[test]
+fn code_that_takes_too_much_to_compile_is_refused() {
+    let locals = |count: usize| format!("(local {})", "i32 ".repeat(count));
+    let function = |inside: &str| format!("(func {inside})");
+    let loops = |depth: usize| format!("{}{}", "loop ".repeat(depth), "end ".repeat(depth));
+    let values = format!("(func $wide (param {}) unreachable)", "i64 ".repeat(999));
+    for (more, said) in [
+        (function("").repeat(70_000), "more than 50000 functions"),
+        (
+            function(&"nop ".repeat(1 << 20)),
+            "function 0 has 1048578 bytes; 1048576",
+        ),
+        (
+            function(&locals(49_000)),
+            "function 0 has 49000 locals; 10000",
+        ),
+        (
+            function("") + &function(&format!("{} {}", locals(5000), "block end ".repeat(5000))),
+            "function 1 has 5000 locals and 5000 branches; 5000000",
+        ),
+        (
+            // 1000 loops one in the other; parameters are locals too.
+            function(&format!("(param {}) {}", "i32 ".repeat(1000), loops(1000))),
+            "function 0 has 1000 locals and 500500 loops",
+        ),
+        (
+            format!(
+                "{values} {}",
+                function(&format!("unreachable {}", "call $wide ".repeat(600)))
+            ),
+            "function 1 has calls and blocks with 600000 parameters and results; 200000",
+        ),
+    ] {
+        let told = refusal(&module(whole, &more));
+        assert!(told.contains(said), "{told}");
+    }
+}
+
+#[test]
+fn large_code_is_compiled_where_its_parts_are_of_common_size() {
+    let block = "block local.get 0 br_if 0 end ";
+    let function = format!(
+        "(func (param i32) (local i64 i64 i64) {})",
+        block.repeat(500)
+    );
+    assert!(
+        Rig::new()
+            .host
+            .compile(&module(whole, &function.repeat(50)))
+            .is_ok()
+    );
+}
+
+#[test]
+fn code_is_measured_behind_a_body_that_is_malformed() {
+    let locals = format!("(func (local {}))", "i32 ".repeat(49_000));
+    let mut artifact = module(
+        whole,
+        &format!("(func i64.const 0x123456789 drop) {locals}"),
+    );
+    let wanted = [0x42, 0x89, 0xcf, 0x95, 0x9a, 0x12];
+    let at = artifact.windows(6).position(|bytes| bytes == wanted);
+    artifact[at.expect("the constant is there")] = 0xff;
+    assert!(refusal(&artifact).contains("function 1 has 49000 locals"));
+}
+
+#[test]
+fn modules_in_a_component_are_measured_together() {
+    let inner = format!("(core module {})", "(func)".repeat(40_000));
+    let component = wat::parse_str(format!("(component {inner} {inner})")).unwrap();
+    assert_eq!(
+        refusal(&component),
+        "the artifact has more than 50000 functions"
+    );
+}
