@@ -147,6 +147,7 @@ impl Batches {
             unreadable: None,
         };
         let is_half_taken = half_taken.is_some();
+        let mut bytes = 0;
         loop {
             let mut taken = match self.half_taken.take() {
                 Some(half_taken) => half_taken,
@@ -176,7 +177,7 @@ impl Batches {
                     }
                 }
             };
-            match self.fill(&mut opened, &mut taken.records) {
+            match self.fill(&mut opened, &mut bytes, &mut taken.records) {
                 Ok(true) => opened.next = taken.batch.next_offset(),
                 Ok(false) => {
                     self.half_taken = Some(taken);
@@ -188,14 +189,18 @@ impl Batches {
     }
 
     /// Takes records until there are enough for a frame; whether all were taken.
-    fn fill(&self, opened: &mut Opened, records: &mut RecordIter) -> Result<bool, RecordError> {
-        let mut bytes: usize = opened.records.iter().map(content_bytes).sum();
-        while bytes < FRAME_BYTES_MAX && opened.records.len() < FRAME_RECORDS_MAX {
+    fn fill(
+        &self,
+        opened: &mut Opened,
+        bytes: &mut usize,
+        records: &mut RecordIter,
+    ) -> Result<bool, RecordError> {
+        while *bytes < FRAME_BYTES_MAX && opened.records.len() < FRAME_RECORDS_MAX {
             let Some(record) = records.next().transpose()? else {
                 return Ok(true);
             };
             if record.offset >= self.from {
-                bytes += content_bytes(&record);
+                *bytes += content_bytes(&record);
                 opened.next = record.offset + 1;
                 opened.records.push(record);
             }
